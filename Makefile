@@ -1,0 +1,55 @@
+# `make help` lists the targets. Each makes the environment that it needs and takes no other
+# step; PYTHON chooses the interpreter that the environment is made from.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check soak bench-quality bench-speed clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.demo ## FedAvg beside Fed-Focal on real data; DATA=file [TARGET=column CLIENT=column] for your own
+	$(PY) examples/demo.py $(if $(DATA),--data "$(DATA)") $(if $(TARGET),--target "$(TARGET)") $(if $(CLIENT),--client "$(CLIENT)")
+
+# Two processes with one thread each: more threads would only wait for one another.
+test: $(VENV)/.dev ## the tests, on two cores; ARGS="-k name" is passed on to pytest
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n 2 $(ARGS)
+
+soak: $(VENV)/.dev ## the slow and the large tests, one after the other
+	MPLBACKEND=Agg $(PY) -m pytest -m soak $(ARGS)
+
+check: $(VENV)/.dev ## style, format, types, direction of imports, docstrings
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m numpydoc lint $$(find skfedfocal -name '*.py' | sort)
+
+bench-quality: $(VENV)/.dev ## quality figures; ARGS is passed on
+	$(PY) -m benchmarks.quality $(ARGS)
+
+bench-speed: $(VENV)/.dev ## speed figures, on an otherwise idle machine; ARGS is passed on
+	$(PY) -m benchmarks.speed $(ARGS)
+
+clean: ## remove caches, build output and results (the environment stays: rm -rf .venv)
+	rm -rf build dist results .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo.png
+	find skfedfocal tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The environment, in two steps: what the demo needs, then what developers need on top.
+# torch comes first and by its pin, so that nothing that merely asks for `torch` can pull
+# another build of it.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; name one with PYTHON=")'
+	@echo "Making the environment in $(VENV) (once; several minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) torch
+	$(PIP) --editable . --group demo
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) --group dev
+	@touch $@

@@ -1,0 +1,599 @@
+"""What every federated classifier does: train, predict, and be a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.metrics import recall_score
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    RealNotInt,
+    StrOptions,
+)
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+from torch import Tensor, nn
+
+from skfedfocal._clients import ClientLayout, ClientStats
+from skfedfocal._component import resolve
+from skfedfocal._inputs import as_rows
+from skfedfocal._local import LocalPlan, balanced_class_weights
+from skfedfocal._module import build_module, check_module, flatten, load_flat, takes_indices
+from skfedfocal._progress import progress
+from skfedfocal._rounds import Federation, Round, run_rounds
+from skfedfocal._threads import one_thread
+from skfedfocal.aggregation import FocalMean
+from skfedfocal.engines import ENGINES, Engine
+from skfedfocal.engines._data import FederatedRows, dense_rows
+from skfedfocal.losses import Loss
+from skfedfocal.selection import SELECTIONS, Selection
+from skfedfocal.strategies import STRATEGIES, Strategy
+
+_PREDICT_VALUES = 1 << 20  # features per block of prediction: 4 MB in single precision
+
+
+class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
+    """All of a federated classifier but its loss, which subclasses choose."""
+
+    __metadata_request__fit = {"clients": True}
+    __metadata_request__partial_fit = {"clients": True}
+
+    _parameter_constraints = {
+        "hidden_layer_sizes": ["array-like"],
+        "module": [callable, HasMethods("forward"), None],
+        "class_weight": [dict, StrOptions({"balanced", "local"}), None],
+        "client_gamma": [Interval(Real, 0, None, closed="left")],
+        "strategy": [StrOptions(set(STRATEGIES)), Strategy],
+        "selection": [StrOptions(set(SELECTIONS)), Selection],
+        "clients_per_round": [
+            Interval(RealNotInt, 0, 1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "n_rounds": [Interval(Integral, 1, None, closed="left")],
+        "n_local_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "engine": [StrOptions(set(ENGINES))],
+        "device": [str],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any,
+        *,
+        module: Any,
+        class_weight: Any,
+        client_gamma: float,
+        strategy: Any,
+        selection: Any,
+        clients_per_round: float,
+        n_rounds: int,
+        n_local_epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float,
+        engine: str,
+        device: str,
+        warm_start: bool,
+        verbose: int,
+        random_state: Any,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.module = module
+        self.class_weight = class_weight
+        self.client_gamma = client_gamma
+        self.strategy = strategy
+        self.selection = selection
+        self.clients_per_round = clients_per_round
+        self.n_rounds = n_rounds
+        self.n_local_epochs = n_local_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.engine = engine
+        self.device = device
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, clients: Any = None) -> Self:
+        """Train for `n_rounds` rounds.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features), dict or list
+            Rows of all clients, also with more dimensions (images, sequences) where `module` takes
+            them; or partitions, ``{id: (X, y)}`` or a list of one X per client.
+        y : array-like of shape (n_samples,), list or None
+            Class labels; a list of one y per client beside a list of X; None beside a dict.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of rows. A row of weight 0 is as if it were not there.
+        clients : array-like of shape (n_samples,), default=None
+            Id of each row's client, of any hashable kind. None is one client: centralised training.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the data, the clients or the module are unfit for training; the estimator stays as
+            it was.
+        FederatedTrainingError
+            If training diverges; the model of the last good round is kept.
+        """
+        go_on = self.warm_start and hasattr(self, "theta_")
+        self._train(X, y, sample_weight, clients, self.n_rounds, go_on=go_on)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        classes: Any = None,
+        sample_weight: Any = None,
+        *,
+        clients: Any = None,
+    ) -> Self:
+        """Run one federated round on the given rows, from the present model if there is one.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features), dict or list
+            As in `fit`.
+        y : array-like of shape (n_samples,), list or None
+            As in `fit`.
+        classes : array-like of shape (n_classes,), default=None
+            All classes there are, in the first call; needed where the first rows lack some.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in `fit`.
+        clients : array-like of shape (n_samples,), default=None
+            As in `fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        go_on = hasattr(self, "theta_")
+        self._train(X, y, sample_weight, clients, 1, go_on=go_on, classes=classes)
+        return self
+
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """Scores of the classes: log-odds of the second of two, else log-probabilities.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
+            Above 0, or largest, for the class that `predict` returns.
+        """
+        log_posterior = self._log_posterior(X)
+        if len(self.classes_) == 2:
+            return (log_posterior[:, 1] - log_posterior[:, 0]).numpy()
+        return log_posterior.numpy()
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        check_is_fitted(self)
+        return self.classes_[self._log_posterior(X).argmax(1).numpy()]
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Probability of each class in the population that training weighed.
+
+        The loss's posterior map is applied, so that these are probabilities for every loss. With
+        ``class_weight=None`` the population is that of the training rows; with "balanced" or
+        "local" it is one in which all classes are equally frequent. `predict_posterior` gives
+        probabilities for any other.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Rows sum to 1; columns in the order of `classes_`.
+        """
+        return self._log_posterior(X).exp().numpy()
+
+    def predict_posterior(self, X: Any, class_prior: Any = "population") -> NDArray[Any]:
+        """Probability of each class in a population of the given class frequencies.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Rows.
+        class_prior : {"population", "uniform"} or array-like of shape (n_classes,), \
+default="population"
+            Class frequencies where predictions are used: those of the training rows, equal ones, or
+            given ones in the order of `classes_`.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Rows sum to 1.
+
+        Raises
+        ------
+        ValueError
+            If the prior is not one, or the training prior is needed and was not summed.
+        """
+        log_posterior = self._log_posterior(X)
+        shift = np.log(self._prior(class_prior)) - np.log(self._decision_prior())
+        shifted = log_posterior + torch.as_tensor(shift, dtype=log_posterior.dtype)
+        return torch.softmax(shifted, 1).numpy()
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Balanced accuracy: the mean of the recalls of the classes in y.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of rows.
+
+        Returns
+        -------
+        score : float
+            Between 0 and 1.
+        """
+        predicted = self.predict(X)
+        present = np.unique(np.asarray(y))
+        return float(
+            recall_score(y, predicted, labels=present, average="macro", sample_weight=sample_weight)
+        )
+
+    @property
+    def module_(self) -> nn.Module:
+        """The trained module, in evaluation mode; made from `theta_` where it was not kept."""
+        check_is_fitted(self)
+        if self.__dict__.get("_module") is None:
+            self._module = self._build_module(self.row_shape_, len(self.classes_), self.seed_)
+            load_flat(self._module, torch.from_numpy(self.theta_))
+            self._module.eval()
+        return self._module
+
+    # -- training ------------------------------------------------------------------------------
+
+    def _train(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        clients: Any,
+        n_rounds: int,
+        *,
+        go_on: bool,
+        classes: Any = None,
+    ) -> None:
+        loss = self._resolve_loss()
+        X, y, sample_weight, clients = as_rows(X, y, sample_weight, clients)
+        X, y, sample_weight, layout = self._validate_rows(X, y, sample_weight, clients, not go_on)
+        classes, codes = self._encode(y, classes, go_on)
+        device = _device(self.device)
+        seed = self.seed_ if go_on else check_random_state(self.random_state).randint(2**31 - 1)
+        module = self._build_module(X.shape[1:], len(classes), seed)
+        dtype = next(module.parameters()).dtype
+        row_dtype = torch.int64 if takes_indices(module) and X.dtype.kind in "iu" else dtype
+        check_module(
+            module, dense_rows(X, slice(0, 2), row_dtype, torch.device("cpu")), len(classes)
+        )
+        if go_on:
+            load_flat(module, torch.from_numpy(self.theta_))
+        module.to(device)
+        rows = FederatedRows(X, codes, sample_weight, layout, len(classes), row_dtype, device)
+        engine = ENGINES[self.engine](module, rows)
+        federation, prior = self._federation(engine, module, loss, classes, layout, seed, go_on)
+
+        history: list[Round] = []
+        try:
+            with one_thread():
+                rounds = progress(run_rounds(federation, engine), n_rounds, self.verbose)
+                for federation, report in _first(rounds, n_rounds):  # noqa: B007
+                    history.append(report)
+        finally:  # whatever ends the training, the model of the last good round is usable
+            if history:
+                self._keep(federation, history, layout, classes, prior, X.shape[1:], seed, go_on)
+
+    def _validate_rows(
+        self, X: Any, y: Any, sample_weight: Any, clients: Any, reset: bool
+    ) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None, ClientLayout]:
+        """Checked rows without those of weight 0, and whose they are."""
+        X, y = validate_data(
+            self, _detached(X), y, reset=reset, accept_sparse="csr", allow_nd=True, dtype="numeric"
+        )
+        if X.dtype.kind not in "biuf":
+            raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
+        check_classification_targets(y)
+        layout = ClientLayout.from_ids(clients, X.shape[0])
+        if sample_weight is None:
+            return X, y, None, layout
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        keep = weights > 0
+        if not keep.any():
+            raise ValueError("sample_weight is zero for every row; nothing is left to train on.")
+        if keep.all():
+            return X, y, weights, layout
+        codes = layout.codes()[keep]
+        layout = ClientLayout.from_ids(layout.ids[codes], len(codes))
+        return X[keep], y[keep], weights[keep], layout
+
+    def _encode(self, y: NDArray[Any], classes: Any, go_on: bool) -> tuple[Any, NDArray[Any]]:
+        """Classes, and the labels as numbers of the smallest type that holds them."""
+        present, codes = np.unique(y, return_inverse=True)
+        if go_on:
+            known = self.classes_
+            if classes is not None and not np.array_equal(np.unique(classes), known):
+                raise ValueError(f"classes={classes!r} differ from those before: {known!r}.")
+        elif classes is not None:
+            known = np.unique(classes)
+        else:
+            known = present
+        unknown = np.setdiff1d(present, known)
+        if len(unknown):
+            raise ValueError(f"y has classes {unknown!r} that are not among {known!r}.")
+        if len(known) < 2:
+            raise ValueError(
+                f"y has one class only, {known!r}; a classifier needs at least two classes."
+            )
+        codes = np.searchsorted(known, present)[codes]
+        return known, codes.astype(np.min_scalar_type(len(known)))
+
+    def _federation(
+        self,
+        engine: Engine,
+        module: nn.Module,
+        loss: Loss,
+        classes: NDArray[Any],
+        layout: ClientLayout,
+        seed: int,
+        go_on: bool,
+    ) -> tuple[Federation, NDArray[np.float64] | None]:
+        """The parts of the training, and the class prior where label counts are summed."""
+        strategy = resolve(self.strategy, STRATEGIES, Strategy, "strategy")
+        selection = resolve(self.selection, SELECTIONS, Selection, "selection")
+        aggregator = strategy.aggregator()
+        if self.client_gamma > 0:
+            aggregator = FocalMean(self.client_gamma)
+        theta = flatten(module)
+        prior = constants = None
+        if self.class_weight == "balanced" or loss.counts == "federated":
+            counts = engine.label_counts().sum(0)
+            prior = counts / counts.sum()
+            if loss.counts == "federated":
+                constants = loss.constants(torch.as_tensor(counts).to(theta))
+        plan = LocalPlan(
+            loss=loss,
+            class_weight=self._class_weights(classes, prior),
+            constants=constants,
+            n_epochs=self.n_local_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            proximal=strategy.proximal,
+            seed=seed,
+        )
+        kept = self.strategy_state_ if go_on else None
+        federation = Federation(
+            theta=theta,
+            plan=plan,
+            selection=selection,
+            aggregator=aggregator,
+            strategy=strategy,
+            n_selected=self._n_selected(layout.n_clients),
+            stats=ClientStats(
+                engine.sizes, engine.label_counts() if selection.needs_label_counts else None
+            ),
+            state=(
+                strategy.start(theta)
+                if kept is None
+                else {name: torch.as_tensor(value).to(theta) for name, value in kept.items()}
+            ),
+            n_rounds=self.n_iter_ if go_on else 0,
+        )
+        return federation, prior
+
+    def _class_weights(self, classes: NDArray[Any], prior: Any) -> Any:
+        """Class weights as the local plan takes them."""
+        if self.class_weight is None or self.class_weight == "local":
+            return self.class_weight
+        if self.class_weight == "balanced":
+            return balanced_class_weights(prior)
+        labels = classes.tolist()
+        unknown = [label for label in self.class_weight if label not in labels]
+        if unknown:
+            raise ValueError(f"class_weight has labels {unknown} that are not among {labels}.")
+        weights = np.array([self.class_weight.get(label, 1.0) for label in labels], np.float64)
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+            raise ValueError(
+                f"class_weight must have finite weights of at least 0; got {self.class_weight}."
+            )
+        return weights
+
+    def _n_selected(self, n_clients: int) -> int:
+        wanted = self.clients_per_round
+        if isinstance(wanted, Integral):
+            if wanted > n_clients:
+                raise ValueError(
+                    f"clients_per_round={wanted} is more than the {n_clients} clients there are."
+                )
+            return int(wanted)
+        return max(1, round(wanted * n_clients))
+
+    def _keep(
+        self,
+        federation: Federation,
+        history: list[Round],
+        layout: ClientLayout,
+        classes: NDArray[Any],
+        prior: NDArray[np.float64] | None,
+        row_shape: tuple[int, ...],
+        seed: int,
+        go_on: bool,
+    ) -> None:
+        """Store the fitted state: arrays and plain numbers only."""
+        reports = {name: np.array([getattr(r, name) for r in history]) for name in vars(history[0])}
+        if go_on:
+            reports = {n: np.concatenate([self.history_[n], v]) for n, v in reports.items()}
+        self.history_ = reports
+        self.classes_ = classes
+        self.clients_ = layout.ids
+        self.client_sizes_ = federation.stats.sizes
+        self.class_prior_ = prior
+        self.class_weight_ = federation.plan.class_weight
+        self.theta_ = federation.theta.cpu().numpy()
+        self.strategy_state_ = {n: v.cpu().numpy() for n, v in federation.state.items()}
+        self.n_iter_ = federation.n_rounds
+        self.row_shape_ = tuple(row_shape)
+        self.seed_ = int(seed)
+        self._module = None
+        _ = self.module_  # built now, so that prediction leaves the estimator as it is
+
+    def _build_module(self, row_shape: tuple[int, ...], n_classes: int, seed: int) -> nn.Module:
+        return build_module(self.module, self.hidden_layer_sizes, row_shape, n_classes, seed)
+
+    def _resolve_loss(self) -> Loss:
+        raise NotImplementedError
+
+    # -- prediction ----------------------------------------------------------------------------
+
+    def _log_posterior(self, X: Any) -> Tensor:
+        """Log-probabilities of shape (n_samples, n_classes), on the CPU."""
+        check_is_fitted(self)
+        X = validate_data(
+            self, _detached(X), reset=False, accept_sparse="csr", allow_nd=True, dtype="numeric"
+        )
+        if X.shape[1:] != self.row_shape_:
+            raise ValueError(
+                f"X has rows of shape {X.shape[1:]}, but those of fit had {self.row_shape_}."
+            )
+        module, loss = self.module_, self._resolve_loss()
+        parameter = next(module.parameters())
+        indices = takes_indices(module) and X.dtype.kind in "iu"
+        dtype = torch.int64 if indices else parameter.dtype
+        step = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
+        with torch.no_grad(), one_thread():
+            blocks = [
+                module(dense_rows(X, slice(i, i + step), dtype, parameter.device))
+                for i in range(0, X.shape[0], step)
+            ]
+            return loss.log_posterior(torch.cat(blocks)).cpu()
+
+    def _prior(self, class_prior: Any) -> NDArray[np.float64]:
+        if isinstance(class_prior, str) and class_prior == "uniform":
+            return np.full(len(self.classes_), 1 / len(self.classes_))
+        if isinstance(class_prior, str) and class_prior == "population":
+            return self._training_prior("class_prior='population'")
+        prior = np.asarray(class_prior)
+        wanted = f"'population', 'uniform' or {len(self.classes_)} positive numbers"
+        if prior.dtype.kind not in "iuf" or prior.shape != self.classes_.shape:
+            raise ValueError(f"class_prior must be {wanted}; got {class_prior!r}.")
+        if not (np.isfinite(prior).all() and (prior > 0).all()):
+            raise ValueError(f"class_prior must be {wanted}; got {class_prior!r}.")
+        return prior / prior.sum()
+
+    def _decision_prior(self) -> NDArray[np.float64]:
+        """Class prior of the population that `predict_proba` is about."""
+        if isinstance(self.class_weight_, str):  # "local": all classes alike, as far as one knows
+            return np.full(len(self.classes_), 1 / len(self.classes_))
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+            prior = np.ones(len(self.classes_))  # whatever the rows were
+        else:
+            prior = self._training_prior("class_prior")
+            if self.class_weight_ is not None:
+                prior = prior * self.class_weight_
+        prior = self._resolve_loss().decision_prior(prior)
+        return prior / prior.sum()
+
+    def _training_prior(self, what: str) -> NDArray[np.float64]:
+        if self.class_prior_ is None:
+            raise ValueError(
+                f"{what} needs the class frequencies of the training rows, which "
+                f"class_weight={self.class_weight!r} did not sum over the clients; "
+                "pass the frequencies as an array, or fit with class_weight='balanced'."
+            )
+        return self.class_prior_
+
+    # -- scikit-learn --------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {**state, "_module": None} if "_module" in state else state
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "theta_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = self.module is not None
+        return tags
+
+
+def _first(rounds: Iterator[Any], n: int) -> Iterator[Any]:
+    """The first n rounds, without starting one more."""
+    for _, item in zip(range(n), rounds, strict=False):
+        yield item
+
+
+def _detached(X: Any) -> Any:
+    """A tensor leaves its graph; everything else stays as it is."""
+    return X.detach().cpu().numpy() if isinstance(X, Tensor) else X
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidParameterError(
+            f"device={name!r} cannot be used here: {str(error).splitlines()[0]}"
+        ) from error
+    return device

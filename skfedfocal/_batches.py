@@ -1,0 +1,162 @@
+"""Which rows make each local batch: drawn by counter, laid out for many clients at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def shuffled_places(
+    seed: int, round_: int, epoch: int, clients: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Permutation of each client's places ``0..size-1``, one after the other.
+
+    A client's permutation is a function of (seed, round, epoch, client) alone: not of who else
+    takes part, nor of the order of calls.
+    """
+    stream = np.array([seed], np.uint64)  # an array, for which overflow is not worth a warning
+    for part in (round_, epoch):
+        stream = _mix(stream + _GOLDEN * np.array([part + 1], np.uint64))
+    by_client = _mix(stream + _GOLDEN * (clients.astype(np.uint64) + np.uint64(1)))
+    members = np.repeat(np.arange(len(sizes), dtype=np.uint64), sizes)
+    starts = np.cumsum(sizes) - sizes
+    places = np.arange(len(members)) - np.repeat(starts, sizes)
+    draws = _mix(np.repeat(by_client, sizes) + _GOLDEN * places.astype(np.uint64))
+    # One sort for all clients: the client's rank on top, 44 random bits below.
+    order = np.argsort((members << np.uint64(44)) | (draws >> np.uint64(20)))
+    return places[order]
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Finaliser of SplitMix64: a counter becomes 64 random bits."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Clients that train side by side, and their batches in the order of steps.
+
+    In step s the first ``alive[s]`` clients take a batch of up to ``width[s]`` rows; their rows are
+    ``start[s]:start[s + 1]`` of `places` and `share`, client by client.
+
+    Attributes
+    ----------
+    members : ndarray of shape (m,)
+        Client numbers, those with most steps first.
+    alive, width : ndarray of shape (n_steps,)
+    start : ndarray of shape (n_steps + 1,)
+    places : ndarray of shape (start[-1],)
+        Place of each row in the client-by-client order; anything for padding.
+    share : ndarray of shape (start[-1],)
+        Weight of each row in the mean over its batch; 0 for padding.
+    """
+
+    members: NDArray[np.int64]
+    alive: NDArray[np.int64]
+    width: NDArray[np.int64]
+    start: NDArray[np.int64]
+    places: NDArray[np.int64]
+    share: NDArray[np.float64]
+
+    @property
+    def n_steps(self) -> int:
+        return len(self.alive)
+
+    def owners(self) -> NDArray[np.int64]:
+        """Position within `members` of the client of each row."""
+        return np.concatenate(
+            [np.repeat(np.arange(k), w) for k, w in zip(self.alive, self.width, strict=True)]
+        )
+
+
+def schedule(
+    clients: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    *,
+    seed: int,
+    round_: int,
+    n_epochs: int,
+    batch_size: int,
+    block_size: int,
+) -> Iterator[Block]:
+    """Lay out a round's local training in blocks of clients of like size.
+
+    Clients are sorted by size, so that those of a block need about the same number of steps and
+    little is padded.
+    """
+    sizes = (offsets[1:] - offsets[:-1])[clients]
+    by_size = np.argsort(-sizes, kind="stable")
+    clients, sizes = clients[by_size], sizes[by_size]
+    for chunk in _chunks(sizes, block_size):
+        yield from _blocks(
+            clients[chunk], sizes[chunk], offsets, seed, round_, n_epochs, batch_size, block_size
+        )
+
+
+def _chunks(sizes: NDArray[np.int64], block_size: int, max_rows: int = 1 << 19) -> Iterator[slice]:
+    """Cut the cohort so that the layout of one piece stays small; whole blocks, or one client."""
+    first = 0
+    while first < len(sizes):
+        n_blocks = max(1, int(max_rows // max(sizes[first] * block_size, 1)))
+        yield slice(first, first + n_blocks * block_size)
+        first += n_blocks * block_size
+
+
+def _blocks(
+    clients: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    seed: int,
+    round_: int,
+    n_epochs: int,
+    batch_size: int,
+    block_size: int,
+) -> Iterator[Block]:
+    m = len(clients)
+    steps = -(-sizes // batch_size)
+    # Rows of client j in its step s; clients of a block are rows of these tables.
+    s = np.arange(n_epochs * steps[0])
+    last = (s[None] % steps[:, None]) == steps[:, None] - 1
+    length = np.where(last, (sizes - batch_size * (steps - 1))[:, None], batch_size)
+    length[s[None] >= n_epochs * steps[:, None]] = 0
+
+    first = np.arange(0, m, block_size)
+    width = np.maximum.reduceat(length, first, axis=0)
+    alive = np.add.reduceat(length > 0, first, axis=0)
+    ends = np.cumsum(alive * width, axis=1)
+    start = np.concatenate([np.zeros((len(first), 1), np.int64), ends], axis=1)
+    base = np.concatenate([[0], np.cumsum(start[:, -1])])
+
+    # Every row's slot, for all blocks at once.
+    block_of = np.arange(m) // block_size
+    j = np.repeat(np.arange(m), sizes)
+    b = block_of[j]
+    rank = np.arange(len(j)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    batch, i = np.divmod(rank, batch_size)
+    places = np.zeros(base[-1], np.int64)  # padding is any row, with share 0
+    share = np.zeros(base[-1])
+    for epoch in range(n_epochs):
+        t = batch + epoch * steps[j]
+        slot = base[b] + start[b, t] + (j - first[b]) * width[b, t] + i
+        drawn = shuffled_places(seed, round_, epoch, clients, sizes)
+        places[slot] = np.repeat(offsets[clients], sizes) + drawn
+        share[slot] = 1.0 / length[j, t]
+
+    for block, lo in enumerate(first):
+        n_steps = int((alive[block] > 0).sum())
+        flat = slice(base[block], base[block + 1])
+        yield Block(
+            clients[lo : lo + block_size],
+            alive[block, :n_steps],
+            width[block, :n_steps],
+            start[block, : n_steps + 1],
+            places[flat],
+            share[flat],
+        )

@@ -1,0 +1,170 @@
+"""Which rows belong to which client, and what is known of each client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ClientLayout:
+    """Rows grouped by client: three arrays, however many clients there are.
+
+    Clients are numbered in order of first appearance, so that renaming them changes nothing
+    that is drawn by client number.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_clients,)
+        Client ids as given.
+    offsets : ndarray of shape (n_clients + 1,)
+        The rows of client k are the places ``offsets[k]:offsets[k + 1]`` of `order`.
+    order : ndarray of shape (n_samples,) or None
+        Row numbers sorted by client; None where the rows already lie client by client.
+    """
+
+    ids: NDArray[Any]
+    offsets: NDArray[np.int64]
+    order: NDArray[np.int64] | None
+
+    @classmethod
+    def from_ids(cls, clients: Any, n_samples: int) -> ClientLayout:
+        """Group rows by client id; ``clients=None`` puts them all on one client."""
+        if clients is None:
+            return cls(np.zeros(1, np.int64), np.array([0, n_samples]), None)
+        ids = id_column(clients)
+        if ids.shape[0] != n_samples:
+            raise ValueError(
+                f"clients has {ids.shape[0]} entries but X has {n_samples} rows; "
+                "pass one client id per row, not offsets."
+            )
+        starts = np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1])
+        unique_ids, run_codes = _factorize(ids[starts])
+        lengths = np.diff(starts, append=n_samples)
+        sizes = np.bincount(run_codes, lengths, len(unique_ids)).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        if len(unique_ids) == len(starts):
+            return cls(unique_ids, offsets, None)
+        order = np.argsort(np.repeat(run_codes, lengths), kind="stable")
+        return cls(unique_ids, offsets, order)
+
+    @property
+    def n_clients(self) -> int:
+        return len(self.ids)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows per client, of shape (n_clients,)."""
+        return np.diff(self.offsets)
+
+    def rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Row numbers at the given places of the client-by-client order."""
+        return places if self.order is None else self.order[places]
+
+    def codes(self) -> NDArray[np.int64]:
+        """Client number of every row, of shape (n_samples,)."""
+        codes = np.repeat(np.arange(self.n_clients), self.sizes)
+        if self.order is None:
+            return codes
+        by_row = np.empty_like(codes)
+        by_row[self.order] = codes
+        return by_row
+
+    def sum_by_client(
+        self, values: NDArray[Any] | None, labels: NDArray[np.int64], n_labels: int
+    ) -> NDArray[np.float64]:
+        """Sum values (1 where None) by client and label, of shape (n_clients, n_labels)."""
+        cells = self.codes() * n_labels + labels
+        sums = np.bincount(cells, values, self.n_clients * n_labels)
+        return sums.reshape(self.n_clients, n_labels).astype(np.float64)
+
+
+@dataclass
+class ClientStats:
+    """What the server knows of each client: all that selection and weights may look at.
+
+    Attributes
+    ----------
+    sizes : ndarray of shape (n_clients,)
+        Sum of sample weights (number of rows). Disclosed by every weighted mean.
+    label_counts : ndarray of shape (n_clients, n_classes) or None
+        Rows by class. Discloses each client's class distribution, so it is filled
+        only where a part asks for it (`CategoryCoverage`).
+    loss : ndarray of shape (n_clients,)
+        Mean training loss in the client's last round; NaN before its first.
+    recall : ndarray of shape (n_clients,)
+        Balanced recall on the client's own rows of the model it was last sent; NaN before, and
+        where nothing asks for it. Discloses how well the model does at that client.
+    last_round : ndarray of shape (n_clients,)
+        The last round that the client took part in; -1 before its first.
+    """
+
+    sizes: NDArray[np.float64]
+    label_counts: NDArray[np.float64] | None = None
+    loss: NDArray[np.float64] = field(init=False)
+    recall: NDArray[np.float64] = field(init=False)
+    last_round: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        n_clients = len(self.sizes)
+        self.loss = np.full(n_clients, np.nan)
+        self.recall = np.full(n_clients, np.nan)
+        self.last_round = np.full(n_clients, -1)
+
+    @property
+    def n_clients(self) -> int:
+        return len(self.sizes)
+
+
+def id_column(clients: Any) -> NDArray[Any]:
+    """One-dimensional array of client ids of any hashable kind, without missing ones."""
+    if isinstance(clients, list | tuple) and any(isinstance(c, tuple) for c in clients):
+        ids = np.empty(len(clients), object)  # np.asarray would make a table of the tuples
+        ids[:] = clients
+    else:
+        ids = np.asarray(clients)
+    if ids.ndim == 2 and ids.shape[1] == 1:
+        ids = ids[:, 0]
+    if ids.ndim != 1:
+        raise ValueError(
+            f"clients has shape {ids.shape}; pass a one-dimensional array, one client id per row."
+        )
+    if ids.dtype.kind == "f":
+        missing = np.isnan(ids)
+    elif ids.dtype.kind in "mM":
+        missing = np.isnat(ids)
+    elif ids.dtype.kind == "O":
+        missing = np.fromiter(map(_is_missing, ids), bool, len(ids))
+    else:
+        return ids
+    if missing.any():
+        raise ValueError(
+            f"clients has {missing.sum()} missing entries, the first in row {missing.argmax()}; "
+            "every row needs a client id."
+        )
+    return ids
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA has no truth value
+        return True
+
+
+def _factorize(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Distinct values in order of first appearance, and the place of each value among them."""
+    if values.dtype.kind == "O":  # need not be sortable
+        seen: dict[Any, int] = {}
+        codes = np.fromiter((seen.setdefault(v, len(seen)) for v in values), np.int64, len(values))
+        unique = np.empty(len(seen), object)
+        unique[:] = list(seen)
+        return unique, codes
+    unique, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    by_appearance = np.argsort(first)
+    rank = np.empty_like(by_appearance)
+    rank[by_appearance] = np.arange(len(first))
+    return unique[by_appearance], rank[inverse]

@@ -1,0 +1,138 @@
+"""Data at the door: per-client partitions become rows with a client id each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+
+def as_rows(X: Any, y: Any, sample_weight: Any, clients: Any) -> tuple[Any, Any, Any, Any]:
+    """Bring the three forms of federated data into one.
+
+    The forms are rows with ``clients=`` one id per row; a dict ``{id: (X, y)}`` or
+    ``{id: (X, y, sample_weight)}``; and two lists ``[X_a, X_b], [y_a, y_b]``, whose clients are
+    numbered ``0, 1, ...``.
+    """
+    if isinstance(X, Mapping) and not hasattr(X, "iloc"):
+        if not (y is None and sample_weight is None and clients is None):
+            raise ValueError(
+                "X is a dict of partitions {client: (X, y)}, which says whose rows are whose; "
+                "do not pass y, sample_weight or clients beside it."
+            )
+        return _join(list(X), [_partition(client, part) for client, part in X.items()])
+    if _is_list_of_partitions(X, y):
+        if clients is not None:
+            raise ValueError("X is a list of partitions, one per client; do not pass clients.")
+        if len(X) != len(y):
+            raise ValueError(f"X has {len(X)} partitions but y has {len(y)}; pass one per client.")
+        weights = [None] * len(X) if sample_weight is None else list(sample_weight)
+        if len(weights) != len(X):
+            raise ValueError(
+                f"X has {len(X)} partitions but sample_weight has {len(weights)}; pass one array "
+                "per client."
+            )
+        return _join(list(range(len(X))), list(zip(X, y, weights, strict=True)))
+    return X, y, sample_weight, clients
+
+
+def _partition(client: Any, part: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(part, tuple | list) or len(part) not in (2, 3):
+        raise ValueError(
+            f"The partition of client {client!r} must be (X, y) or (X, y, sample_weight); "
+            f"found {type(part).__name__}."
+        )
+    return part[0], part[1], part[2] if len(part) == 3 else None
+
+
+def _is_list_of_partitions(X: Any, y: Any) -> bool:
+    def many(value: Any) -> bool:
+        return isinstance(value, list | tuple) and len(value) > 0
+
+    if not (many(X) and many(y)):
+        return False
+    return all(_ndim(part) >= 2 for part in X) and all(_ndim(part) >= 1 for part in y)
+
+
+def _ndim(part: Any) -> int:
+    if hasattr(part, "shape"):
+        return len(part.shape)
+    try:
+        return np.ndim(part)
+    except ValueError:  # ragged
+        return 0
+
+
+def _join(ids: list[Any], parts: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any, Any]:
+    if not parts:
+        raise ValueError("There are no partitions; pass at least one client's (X, y).")
+    sizes = []
+    first = parts[0][0]
+    for client, (X, y, weight) in zip(ids, parts, strict=True):
+        n_rows = _n_rows(X)
+        sizes.append(n_rows)
+        if n_rows == 0:
+            raise ValueError(f"The partition of client {client!r} is empty; leave the client out.")
+        lengths = {"y": len(y)} | ({} if weight is None else {"sample_weight": len(weight)})
+        for name, length in lengths.items():
+            if length != n_rows:
+                raise ValueError(
+                    f"Client {client!r}: X has {n_rows} rows but {name} has {length} entries."
+                )
+        _check_columns(client, X, ids[0], first)
+    weighted = [weight is not None for *_, weight in parts]
+    if any(weighted) and not all(weighted):
+        raise ValueError("Give sample_weight for every client or for none.")
+    return (
+        _stack([X for X, *_ in parts]),
+        np.concatenate([np.asarray(y) for _, y, _ in parts]),
+        np.concatenate([np.asarray(w) for *_, w in parts]) if any(weighted) else None,
+        _repeat(ids, sizes),
+    )
+
+
+def _n_rows(X: Any) -> int:
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
+
+
+def _check_columns(client: Any, X: Any, first_client: Any, first: Any) -> None:
+    found, wanted = _columns(X), _columns(first)
+    if found != wanted:
+        raise ValueError(
+            f"Client {client!r} has columns {found} but client {first_client!r} has {wanted}; "
+            "all clients need the same columns in the same order."
+        )
+
+
+def _columns(X: Any) -> Any:
+    if hasattr(X, "columns"):
+        return list(X.columns)
+    return (
+        f"of shape {tuple(X.shape[1:])}" if hasattr(X, "shape") else f"of shape {np.shape(X)[1:]}"
+    )
+
+
+def _stack(parts: Sequence[Any]) -> Any:
+    if any(sparse.issparse(part) for part in parts):
+        return sparse.vstack(parts, format="csr")
+    module = type(parts[0]).__module__.partition(".")[0]
+    if module == "pandas":
+        import pandas as pd
+
+        return pd.concat(parts, ignore_index=True)
+    if module == "polars":
+        import polars as pl
+
+        return pl.concat(parts)
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def _repeat(ids: list[Any], sizes: list[int]) -> Any:
+    kinds = {type(i) for i in ids}
+    if len(kinds) == 1 and not kinds <= {tuple, bytes}:
+        return np.repeat(np.asarray(ids), sizes)
+    mixed = np.empty(len(ids), object)
+    mixed[:] = ids
+    return np.repeat(mixed, sizes)

@@ -1,0 +1,102 @@
+"""A client's work in a round: the objective it minimises and its steps of local SGD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skfedfocal.losses import Loss
+
+ClassWeight = NDArray[np.float64] | Literal["local"] | None
+
+
+@dataclass(frozen=True)
+class LocalPlan:
+    """How every client trains: the server sends it along with the global model.
+
+    The local objective of client k is the mean over its rows i of
+    ``sample_weight_i * class_weight[y_i] * loss(f(x_i), y_i)``, plus
+    ``proximal / 2 * ||w - theta||^2 + weight_decay / 2 * ||w||^2``.
+    """
+
+    loss: Loss
+    class_weight: ClassWeight
+    constants: Tensor | None
+    n_epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    proximal: float
+    seed: int
+
+    def class_weights(self, label_counts: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Class weights given the client's own label counts, (C,) or (n_clients, C)."""
+        if isinstance(self.class_weight, str):
+            return balanced_class_weights(label_counts)
+        return self.class_weight
+
+    def loss_constants(self, label_counts: NDArray[np.float64], like: Tensor) -> Tensor | None:
+        """The loss's numbers by class given the client's own label counts."""
+        if self.loss.counts == "local":
+            return self.loss.constants(
+                torch.as_tensor(label_counts, dtype=like.dtype, device=like.device)
+            )
+        return None if self.constants is None else self.constants.to(like)
+
+
+def balanced_class_weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights ``n / (n_present * n_c)``: each class present weighs the same, rows 1 on average.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (..., n_classes)
+        Rows by class.
+
+    Returns
+    -------
+    weights : ndarray of shape (..., n_classes)
+        0 for a class without rows.
+    """
+    total = counts.sum(-1, keepdims=True)
+    n_present = (counts > 0).sum(-1, keepdims=True)
+    return np.divide(total, n_present * counts, out=np.zeros_like(counts), where=counts > 0)
+
+
+def sgd_step(
+    params: list[Tensor],
+    gradients: list[Tensor],
+    momenta: list[Tensor],
+    start: list[Tensor],
+    plan: LocalPlan,
+) -> None:
+    """One step of SGD in place, as torch.optim.SGD, with the proximal pull towards `start`."""
+    for i, (param, gradient) in enumerate(zip(params, gradients, strict=True)):
+        if plan.weight_decay:
+            gradient = gradient + plan.weight_decay * param
+        if plan.proximal:
+            gradient = gradient + plan.proximal * (param - start[i])
+        if plan.momentum:
+            gradient = momenta[i].mul_(plan.momentum).add_(gradient)
+        param.sub_(gradient, alpha=plan.learning_rate)
+
+
+def balanced_recall(hits: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean recall of the classes that a client has.
+
+    Parameters
+    ----------
+    hits, counts : ndarray of shape (..., n_classes)
+        Rows by class that the model got right, and rows by class.
+
+    Returns
+    -------
+    recall : ndarray of shape (...)
+    """
+    recall = np.divide(hits, counts, out=np.zeros_like(hits), where=counts > 0)
+    return recall.sum(-1) / np.maximum((counts > 0).sum(-1), 1)

@@ -1,0 +1,13 @@
+"""Engines: where clients train. All of them give the same numbers."""
+
+from skfedfocal.engines._engine import Engine, Updates
+from skfedfocal.engines._loop import LoopEngine
+from skfedfocal.engines._vectorized import VectorizedEngine
+
+__all__ = ["ENGINES", "Engine", "LoopEngine", "Updates", "VectorizedEngine"]
+
+ENGINES: dict[str, type[Engine]] = {
+    "auto": VectorizedEngine,
+    "loop": LoopEngine,
+    "vectorized": VectorizedEngine,
+}

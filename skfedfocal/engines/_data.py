@@ -1,0 +1,81 @@
+"""The rows of all clients of one process, fetched by number as tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from skfedfocal._clients import ClientLayout
+
+
+class FederatedRows:
+    """Features, labels and weights of a federation in memory, never copied as a whole.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...) or CSR matrix
+        Features as given; a memory map stays on disk. Rows become dense tensors of `dtype` as they
+        are fetched.
+    y : ndarray of shape (n_samples,)
+        Labels as numbers ``0..n_classes-1``.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Positive weights.
+    layout : ClientLayout
+        Which rows are whose.
+    n_classes : int
+        Number of classes.
+    dtype : torch.dtype
+        What the module computes in; int64 for modules that look rows up in an embedding.
+    device : torch.device
+        Where fetched rows go.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: NDArray[Any],
+        sample_weight: NDArray[np.float64] | None,
+        layout: ClientLayout,
+        n_classes: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        self.X = X
+        self.y = y
+        self.layout = layout
+        self.n_classes = n_classes
+        self.dtype = dtype
+        self.device = device
+        self.label_counts = layout.sum_by_client(sample_weight, y, n_classes)
+        self.sizes = self.label_counts.sum(1)
+        self.relative_weight: NDArray[np.float64] | None = None
+        if sample_weight is not None:  # mean 1 on each client, so that steps keep their length
+            mean = self.sizes / layout.sizes
+            self.relative_weight = sample_weight / mean[layout.codes()]
+
+    def features(self, places: NDArray[np.int64]) -> Tensor:
+        """Rows at the given places of the client-by-client order, of shape (n, ...)."""
+        return dense_rows(self.X, self.layout.rows(places), self.dtype, self.device)
+
+    def labels(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Class numbers at the given places."""
+        return self.y[self.layout.rows(places)].astype(np.int64, copy=False)
+
+    def weights(self, places: NDArray[np.int64]) -> NDArray[np.float64] | float:
+        """Sample weights at the given places, 1 on average over each client."""
+        if self.relative_weight is None:
+            return 1.0
+        return self.relative_weight[self.layout.rows(places)]
+
+
+def dense_rows(X: Any, rows: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Rows of an array or CSR matrix as a dense tensor."""
+    taken = X[rows].toarray() if sparse.issparse(X) else X[rows]
+    if isinstance(rows, slice):  # a view, perhaps of memory that must not be written to
+        taken = np.array(taken)
+    return torch.from_numpy(taken).to(device=device, dtype=dtype)

@@ -1,0 +1,105 @@
+"""The boundary between server and clients: what crosses it is what a server may see."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skfedfocal._local import LocalPlan
+
+
+@dataclass(frozen=True)
+class Updates:
+    """Replies of m clients to the global model they were sent.
+
+    Attributes
+    ----------
+    clients : ndarray of shape (m,)
+        Client numbers.
+    sizes : ndarray of shape (m,)
+        Sum of the sample weights of the client's rows.
+    losses : ndarray of shape (m,)
+        Mean of the local loss over the client's batches, as they were met in training.
+    recalls : ndarray of shape (m,) or None
+        Balanced recall, on the client's own rows, of the model it was sent.
+    deltas : Tensor of shape (m, p)
+        Local model minus global model.
+    """
+
+    clients: NDArray[np.int64]
+    sizes: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    recalls: NDArray[np.float64] | None
+    deltas: Tensor
+
+    def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
+        """``weights @ deltas`` in double precision, of shape (p,)."""
+        return torch.as_tensor(weights, device=self.deltas.device) @ self.deltas.double()
+
+    def finite(self) -> NDArray[np.bool_]:
+        """Which updates are finite throughout, of shape (m,)."""
+        return torch.isfinite(self.deltas).all(1).cpu().numpy()
+
+    def take(self, keep: NDArray[np.bool_]) -> Updates:
+        """Only some of the replies."""
+        return replace(
+            self,
+            clients=self.clients[keep],
+            sizes=self.sizes[keep],
+            losses=self.losses[keep],
+            recalls=None if self.recalls is None else self.recalls[keep],
+            deltas=self.deltas[torch.as_tensor(keep)],
+        )
+
+
+class Engine(ABC):
+    """A federation of clients that can be counted and trained."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> NDArray[np.float64]:
+        """Sum of sample weights of each client, of shape (n_clients,)."""
+
+    @abstractmethod
+    def label_counts(self) -> NDArray[np.float64]:
+        """Weighted rows by client and class, of shape (n_clients, n_classes).
+
+        A server asks for their sum over clients only, unless a selection needs each.
+        """
+
+    @abstractmethod
+    def train(
+        self,
+        theta: Tensor,
+        cohort: NDArray[np.int64],
+        round_: int,
+        plan: LocalPlan,
+        *,
+        want_recall: bool = False,
+    ) -> Iterator[Updates]:
+        """Train the clients of the cohort from the global model, each on its own rows.
+
+        Parameters
+        ----------
+        theta : Tensor of shape (p,)
+            The global model.
+        cohort : ndarray of shape (m,)
+            Numbers of the clients that take part.
+        round_ : int
+            Number of the round, from 0; with the plan's seed it determines all shuffling.
+        plan : LocalPlan
+            How each client trains.
+        want_recall : bool, default=False
+            Whether clients report their balanced recall of the global model.
+
+        Yields
+        ------
+        updates : Updates
+            The replies, in blocks of any size and order.
+        """

@@ -1,0 +1,243 @@
+"""Losses, each with the map from its logits to class probabilities.
+
+A loss is a number per row. What it weighs or shifts by class, it derives from label counts:
+those of the whole federation, or each client's own.
+"""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from skfedfocal._component import Component, InvalidParameterError
+
+
+class Loss(Component):
+    """A per-row loss of logits and labels that owns its posterior map.
+
+    A loss of one's own derives from this class and defines `__call__`, differentiable by torch,
+    and `log_posterior`. `gradient` has a default by automatic differentiation; a closed form
+    makes training faster.
+
+    Attributes
+    ----------
+    counts : {None, "federated", "local"}
+        Whose label counts `constants` is given: nobody's, the sum over all clients (one vector,
+        disclosed to the server), or each client's own (nothing leaves the client).
+    """
+
+    counts: ClassVar[Literal["federated", "local"] | None] = None
+
+    def constants(self, counts: Tensor) -> Tensor | None:
+        """Numbers by class that the loss derives from label counts of shape (..., n_classes)."""
+        return None
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+        """Loss of each row, of shape (...), for logits (..., n_classes) and labels (...)."""
+        raise NotImplementedError
+
+    def gradient(
+        self, logits: Tensor, y: Tensor, constants: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Loss of each row and its derivative by the logits, of shapes (...), (..., n_classes)."""
+        with torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            rows = self(leaf, y, constants)
+            (gradient,) = torch.autograd.grad(rows.sum(), leaf)
+        return rows.detach(), gradient
+
+    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        """Log-probability of each class in the population that the loss decides for."""
+        raise NotImplementedError
+
+    def decision_prior(self, prior: np.ndarray) -> np.ndarray:
+        """Class prior to which `log_posterior` refers, given that of the training rows.
+
+        Up to a factor; class weights count on top.
+        """
+        return prior
+
+
+class CrossEntropyLoss(Loss):
+    r"""Cross-entropy, :math:`-\log p_y`: the loss of plain FedAvg.
+
+    Its posterior map is the softmax.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import CrossEntropyLoss
+    >>> CrossEntropyLoss()(torch.zeros(1, 2), torch.tensor([0]))
+    tensor([0.6931])
+    """
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+        others, _ = _against_others(logits, y)
+        return _softplus(others)
+
+    def gradient(
+        self, logits: Tensor, y: Tensor, constants: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        log_p = torch.log_softmax(logits, -1)
+        index = y.unsqueeze(-1)
+        rows = log_p.gather(-1, index).squeeze(-1).neg_()
+        gradient = log_p.exp_()
+        return rows, gradient.scatter_add_(-1, index, gradient.new_full(index.shape, -1.0))
+
+    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        return torch.log_softmax(logits, -1)
+
+
+class FocalLoss(Loss):
+    r"""Focal loss, :math:`-(1 - p_y)^{\gamma} \log p_y`.
+
+    Rows that the model already gets right (:math:`p_y` near 1) count less, by the power
+    :math:`\gamma`. Class weights multiply it from outside (``class_weight`` of the classifier).
+
+    Parameters
+    ----------
+    gamma : float or array-like of shape (n_classes,), default=2.0
+        Focusing parameter, at least 0; 0 is cross-entropy. An array gives each class (by the row's
+        label, in the order of ``classes_``) its own.
+
+    Notes
+    -----
+    Focal loss is not a proper scoring rule: the softmax :math:`q` of its minimiser is not the
+    class posterior :math:`\eta`. The posterior is :math:`\eta_k \propto h(q_k)` with
+
+    .. math:: h(v) = \frac{v}{(1-v)^{\gamma} - \gamma (1-v)^{\gamma-1} v \ln v},
+
+    which `log_posterior` evaluates in log space, finite for every finite logit. The map keeps the
+    order of the classes for one gamma; focal loss alone hence leaves the Bayes decision as it is.
+
+    References
+    ----------
+    .. [1] T.-Y. Lin et al., "Focal loss for dense object detection", ICCV 2017.
+    .. [2] N. Charoenphakdee et al., "On focal loss for class-posterior probability estimation: a
+       theoretical perspective", CVPR 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import FocalLoss
+    >>> FocalLoss(gamma=2.0)(torch.zeros(1, 2), torch.tensor([0]))
+    tensor([0.1733])
+    """
+
+    _parameter_constraints = {"gamma": [Interval(Real, 0, None, closed="left"), "array-like"]}
+
+    def __init__(self, gamma: Any = 2.0):
+        self.gamma = gamma
+
+    def check_params(self) -> None:
+        super().check_params()
+        gamma = np.asarray(self.gamma)
+        numeric = gamma.dtype.kind in "iuf" and gamma.ndim <= 1 and gamma.size > 0
+        if not (numeric and np.isfinite(gamma).all() and (gamma >= 0).all()):
+            raise InvalidParameterError(
+                "gamma must be a finite number of at least 0, or one such number per class; "
+                f"got {self.gamma!r}."
+            )
+
+    def _gamma(self, logits: Tensor) -> float | Tensor:
+        if np.ndim(self.gamma) == 0:
+            return float(self.gamma)
+        if len(self.gamma) != logits.shape[-1]:
+            raise ValueError(
+                f"gamma has {len(self.gamma)} entries but there are {logits.shape[-1]} classes."
+            )
+        return torch.as_tensor(self.gamma, dtype=logits.dtype, device=logits.device)
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+        gamma = self._gamma(logits)
+        others, _ = _against_others(logits, y)
+        return focal_value(others, gamma[y] if isinstance(gamma, Tensor) else gamma)
+
+    def gradient(
+        self, logits: Tensor, y: Tensor, constants: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        gamma = self._gamma(logits)
+        return focal_gradient(logits, y, gamma[y] if isinstance(gamma, Tensor) else gamma)
+
+    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        return focal_log_posterior(logits, self._gamma(logits))
+
+
+def focal_value(others: Tensor, gamma: float | Tensor) -> Tensor:
+    """Focal loss from ``others = logsumexp(z of the other classes) - z_y``, of any shape."""
+    return torch.exp(-gamma * _softplus(-others)) * _softplus(others)
+
+
+def focal_gradient(logits: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor]:
+    r"""Focal loss of each row and its derivative by the logits, free of divisions.
+
+    With :math:`d = \log\sum_{k \ne y} e^{z_k} - z_y`, :math:`p_y = \sigma(-d)`, the derivative by d
+    is :math:`(1-p_y)^{\gamma} [\gamma p_y\, \mathrm{softplus}(d) + 1 - p_y]`.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (..., n_classes)
+    y : int64 Tensor of shape (...)
+    gamma : float or Tensor that broadcasts with y
+
+    Returns
+    -------
+    rows : Tensor of shape (...)
+    gradient : Tensor of shape (..., n_classes)
+    """
+    others, gradient = _against_others(logits, y)
+    log_loss = _softplus(others)
+    wrong = torch.sigmoid(others)
+    focus = wrong**gamma
+    slope = (((1 - wrong) * log_loss).mul_(gamma) + wrong).mul_(focus)
+    gradient.scatter_(-1, y.unsqueeze(-1), -1.0)
+    return focus.mul_(log_loss), gradient.mul_(slope.unsqueeze(-1))
+
+
+def focal_log_posterior(logits: Tensor, gamma: float | Tensor) -> Tensor:
+    """Log of the class posterior whose focal minimiser has these logits.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (..., n_classes)
+    gamma : float or Tensor that broadcasts with logits
+
+    Returns
+    -------
+    log_posterior : Tensor of shape (..., n_classes)
+    """
+    log_q = torch.log_softmax(logits, -1)
+    log_not_q = torch.log1p(-log_q.exp())
+    log_surprise = torch.log(-log_q)  # log(-log q)
+    # Only the largest class can be so near to 1 that these three lose their digits.
+    top = logits.argmax(-1, keepdim=True)
+    others, _ = _against_others(logits, top.squeeze(-1))
+    others = others.unsqueeze(-1)
+    log_q = log_q.scatter(-1, top, -_softplus(others))
+    log_not_q = log_not_q.scatter(-1, top, -_softplus(-others))
+    tiny = others < -30  # there log softplus(d) = d to double precision
+    surprise = torch.where(tiny, others, _softplus(others.clamp(min=-30)).log())
+    log_surprise = log_surprise.scatter(-1, top, surprise)
+    ratio = torch.exp(log_q + log_surprise - log_not_q)
+    return torch.log_softmax(log_q - gamma * log_not_q - torch.log1p(gamma * ratio), -1)
+
+
+def _against_others(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """``logsumexp(z_others) - z_y`` (...) and the softmax among the others (..., n_classes)."""
+    index = y.unsqueeze(-1)
+    others = logits.scatter(-1, index, -torch.inf)
+    margin = torch.logsumexp(others, -1) - logits.gather(-1, index).squeeze(-1)
+    return margin, torch.softmax(others, -1)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    return softplus(x, threshold=40)  # torch's own threshold of 20 is wrong from the 9th digit
+
+
+LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropyLoss, "focal": FocalLoss}

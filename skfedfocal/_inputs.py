@@ -16,7 +16,7 @@ def as_rows(X: Any, y: Any, sample_weight: Any, clients: Any) -> tuple[Any, Any,
     ``{id: (X, y, sample_weight)}``; and two lists ``[X_a, X_b], [y_a, y_b]``, whose clients are
     numbered ``0, 1, ...``.
     """
-    if isinstance(X, Mapping) and not hasattr(X, "iloc"):
+    if isinstance(X, Mapping) and not sparse.issparse(X):
         if not (y is None and sample_weight is None and clients is None):
             raise ValueError(
                 "X is a dict of partitions {client: (X, y)}, which says whose rows are whose; "

@@ -33,7 +33,7 @@ from skfedfocal._inputs import as_rows
 from skfedfocal._local import LocalPlan, balanced_class_weights
 from skfedfocal._module import build_module, check_module, flatten, load_flat, takes_indices
 from skfedfocal._progress import progress
-from skfedfocal._rounds import Federation, Round, run_rounds
+from skfedfocal._rounds import Checkpoint, Federation, Round, run_rounds
 from skfedfocal._threads import one_thread
 from skfedfocal.aggregation import FocalMean
 from skfedfocal.engines import ENGINES, Engine
@@ -327,17 +327,40 @@ default="population"
         module.to(device)
         rows = FederatedRows(X, codes, sample_weight, layout, len(classes), row_dtype, device)
         engine = ENGINES[self.engine](module, rows)
-        federation, prior = self._federation(engine, module, loss, classes, layout, seed, go_on)
+        self._run(
+            engine, module, loss, classes, layout, X.shape[1:], seed, n_rounds, go_on=go_on
+        )
 
+    def _run(
+        self,
+        engine: Engine,
+        module: nn.Module,
+        loss: Loss,
+        classes: NDArray[Any],
+        layout: ClientLayout,
+        row_shape: tuple[int, ...],
+        seed: int,
+        n_rounds: int,
+        *,
+        go_on: bool,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """Train with the clients behind an engine, wherever they are, and keep the outcome."""
+        federation, prior = self._federation(engine, module, loss, classes, layout, seed, go_on)
         history: list[Round] = []
+        if checkpoint is not None:
+            federation, history = checkpoint.restore(federation)
+            n_rounds -= len(history)
         try:
             with one_thread():
                 rounds = progress(run_rounds(federation, engine), n_rounds, self.verbose)
-                for federation, report in _first(rounds, n_rounds):  # noqa: B007
+                for federation, report in _first(rounds, n_rounds):
                     history.append(report)
+                    if checkpoint is not None:
+                        checkpoint.save(federation, history)
         finally:  # whatever ends the training, the model of the last good round is usable
             if history:
-                self._keep(federation, history, layout, classes, prior, X.shape[1:], seed, go_on)
+                self._keep(federation, history, layout, classes, prior, row_shape, seed, go_on)
 
     def _validate_rows(
         self, X: Any, y: Any, sample_weight: Any, clients: Any, reset: bool

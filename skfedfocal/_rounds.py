@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Round:
     loss : float
         Mean training loss over the cohort, weighted by rows.
     n_selected, n_failed : int
-        Clients asked, and those of them whose update was left out.
+        Clients asked, and those of them that sent no update or one that was left out.
     bytes_down, bytes_up : int
         Bytes of parameters and scalars sent to and received from clients.
     seconds : float
@@ -73,6 +74,16 @@ class Federation:
         return self.selection.needs_recall or self.aggregator.needs_recall
 
 
+class Checkpoint(Protocol):
+    """Where a training is written down after each round, to go on from after a crash."""
+
+    def restore(self, federation: Federation) -> tuple[Federation, list[Round]]:
+        """The federation as of the last round written down, and the rounds until then."""
+
+    def save(self, federation: Federation, history: list[Round]) -> None:
+        """Write down a complete round."""
+
+
 def run_rounds(federation: Federation, engine: Engine) -> Iterator[tuple[Federation, Round]]:
     """Train without end, one round at a time; the caller takes as many as it wants."""
     while True:
@@ -85,10 +96,10 @@ def run_rounds(federation: Federation, engine: Engine) -> Iterator[tuple[Federat
             federation.plan,
             want_recall=federation.needs_recall,
         )
-        delta, loss, n_failed = aggregate(federation, updates)
+        delta, loss, n_good = aggregate(federation, updates)
         theta, state = federation.strategy.step(federation.theta, delta, federation.state)
         federation = replace(federation, theta=theta, state=state, n_rounds=federation.n_rounds + 1)
-        yield federation, _report(federation, loss, len(cohort), n_failed, began)
+        yield federation, _report(federation, loss, len(cohort), len(cohort) - n_good, began)
 
 
 def select(federation: Federation) -> np.ndarray:
@@ -102,7 +113,7 @@ _SELECTION_STREAM = 1  # a stream of its own, apart from the shuffles
 
 
 def aggregate(federation: Federation, updates: Iterable[Updates]) -> tuple[Tensor, float, int]:
-    """Combine the cohort's updates; returns the aggregate, the mean loss and how many failed.
+    """Combine the cohort's updates; returns the aggregate, the mean loss and how many were good.
 
     A weighted mean is folded block by block; other aggregators see all updates at once.
     """
@@ -110,15 +121,15 @@ def aggregate(federation: Federation, updates: Iterable[Updates]) -> tuple[Tenso
     folded = torch.zeros_like(federation.theta, dtype=torch.float64)
     collected: list[tuple[Tensor, np.ndarray]] = []
     total_weight = total_size = loss = 0.0
-    n_failed = 0
+    n_good = 0
     for reply in updates:
         good = reply.finite()
         if not good.all():
-            n_failed += int((~good).sum())
             _warn_left_out(federation, reply.clients[~good])
             reply = reply.take(good)
         if not len(reply.clients):
             continue
+        n_good += len(reply.clients)
         weights = aggregator.weights(reply.sizes, reply.recalls)
         if aggregator.linear:
             folded += reply.weighted_sum(weights)
@@ -138,7 +149,7 @@ def aggregate(federation: Federation, updates: Iterable[Updates]) -> tuple[Tenso
     else:
         deltas, weights = zip(*collected, strict=True)
         delta = aggregator(torch.cat(deltas), torch.as_tensor(np.concatenate(weights)))
-    return delta.to(federation.theta), loss / total_size, n_failed
+    return delta.to(federation.theta), loss / total_size, n_good
 
 
 class FederatedTrainingError(ValueError):

@@ -327,9 +327,7 @@ default="population"
         module.to(device)
         rows = FederatedRows(X, codes, sample_weight, layout, len(classes), row_dtype, device)
         engine = ENGINES[self.engine](module, rows)
-        self._run(
-            engine, module, loss, classes, layout, X.shape[1:], seed, n_rounds, go_on=go_on
-        )
+        self._run(engine, module, loss, classes, layout, X.shape[1:], seed, n_rounds, go_on=go_on)
 
     def _run(
         self,

@@ -68,6 +68,28 @@ def balanced_class_weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(total, n_present * counts, out=np.zeros_like(counts), where=counts > 0)
 
 
+def effective_class_weights(
+    counts: NDArray[np.float64], beta: float = 0.999
+) -> NDArray[np.float64]:
+    """Weights by the effective number of rows (Cui et al., CVPR 2019), rows 1 on average.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_classes,)
+        Rows by class.
+    beta : float, default=0.999
+        How much rows of a class overlap, in [0, 1): 0 weighs all rows alike, near 1 all classes.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_classes,)
+        0 for a class without rows.
+    """
+    number = (1 - beta**counts) / (1 - beta)
+    weights = np.divide(1.0, number, out=np.zeros_like(counts), where=counts > 0)
+    return weights * counts.sum() / (weights @ counts)
+
+
 def sgd_step(
     params: list[Tensor],
     gradients: list[Tensor],

@@ -7,11 +7,11 @@ those of the whole federation, or each client's own.
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -32,7 +32,7 @@ class Loss(Component):
         disclosed to the server), or each client's own (nothing leaves the client).
     """
 
-    counts: ClassVar[Literal["federated", "local"] | None] = None
+    counts: Literal["federated", "local"] | None = None
 
     def constants(self, counts: Tensor) -> Tensor | None:
         """Numbers by class that the loss derives from label counts of shape (..., n_classes)."""
@@ -169,6 +169,208 @@ class FocalLoss(Loss):
         return focal_log_posterior(logits, self._gamma(logits))
 
 
+class SampleDependentFocalLoss(Loss):
+    r"""Focal loss whose focusing depends on how wrong the model is on the row.
+
+    Rows with :math:`p_y` below the threshold get the first gamma, the others the second.
+
+    Parameters
+    ----------
+    gamma_hard : float, default=5.0
+        Focusing of rows with ``p_y < threshold``, at least 0.
+    gamma_easy : float, default=3.0
+        Focusing of the other rows, at least 0.
+    threshold : float, default=0.2
+        Probability of the true class that parts them, in (0, 1).
+
+    Notes
+    -----
+    The defaults are the published FLSD-53 [1]_. The posterior map takes each class's own gamma and
+    holds wherever the loss is smooth; across the threshold the order of classes can change.
+
+    References
+    ----------
+    .. [1] J. Mukhoti et al., "Calibrating deep neural networks using focal loss", NeurIPS 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import SampleDependentFocalLoss
+    >>> SampleDependentFocalLoss()(torch.zeros(1, 2), torch.tensor([0]))
+    tensor([0.0866])
+    """
+
+    _parameter_constraints = {
+        "gamma_hard": [Interval(Real, 0, None, closed="left")],
+        "gamma_easy": [Interval(Real, 0, None, closed="left")],
+        "threshold": [Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def __init__(self, gamma_hard: float = 5.0, gamma_easy: float = 3.0, threshold: float = 0.2):
+        self.gamma_hard = gamma_hard
+        self.gamma_easy = gamma_easy
+        self.threshold = threshold
+
+    def _gamma(self, probability: Tensor) -> Tensor:
+        hard = probability.detach() < self.threshold
+        return torch.where(hard, float(self.gamma_hard), float(self.gamma_easy)).to(probability)
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+        others, _ = _against_others(logits, y)
+        return focal_value(others, self._gamma(torch.sigmoid(-others)))
+
+    def gradient(
+        self, logits: Tensor, y: Tensor, constants: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        others, _ = _against_others(logits, y)
+        return focal_gradient(logits, y, self._gamma(torch.sigmoid(-others)))
+
+    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        return focal_log_posterior(logits, self._gamma(torch.softmax(logits, -1)))
+
+
+class LogitAdjustedLoss(Loss):
+    r"""Cross-entropy on :math:`z + \tau \log \pi`: the class prior taken into the loss.
+
+    What is left in the logits decides as if all classes were equally frequent (for tau 1).
+
+    Parameters
+    ----------
+    tau : float, default=1.0
+        Strength of the adjustment, at least 0; 0 is cross-entropy.
+    counts : {"federated", "local"}, default="federated"
+        Whose class prior: that of the label counts summed over the clients (one vector,
+        disclosed), or each client's own (balanced softmax on each client; nothing leaves it).
+
+    Notes
+    -----
+    A class without rows counts as half a row, so that its logits stay finite.
+
+    References
+    ----------
+    .. [1] A. Menon et al., "Long-tail learning via logit adjustment", ICLR 2021.
+    .. [2] J. Ren et al., "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import LogitAdjustedLoss
+    >>> loss = LogitAdjustedLoss()
+    >>> loss(torch.zeros(1, 2), torch.tensor([1]), loss.constants(torch.tensor([99.0, 1.0])))
+    tensor([4.6052])
+    """
+
+    _parameter_constraints = {
+        "tau": [Interval(Real, 0, None, closed="left")],
+        "counts": [StrOptions({"federated", "local"})],
+    }
+
+    def __init__(self, tau: float = 1.0, counts: Literal["federated", "local"] = "federated"):
+        self.tau = tau
+        self.counts = counts
+
+    def constants(self, counts: Tensor) -> Tensor:
+        filled = counts.clamp(min=0.5)
+        return self.tau * (filled / filled.sum(-1, keepdim=True)).log()
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+        return CrossEntropyLoss()(self._adjusted(logits, constants), y)
+
+    def gradient(
+        self, logits: Tensor, y: Tensor, constants: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return CrossEntropyLoss().gradient(self._adjusted(logits, constants), y)
+
+    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        return torch.log_softmax(logits, -1)
+
+    def decision_prior(self, prior: np.ndarray) -> np.ndarray:
+        return prior ** (1 - self.tau)
+
+    @staticmethod
+    def _adjusted(logits: Tensor, constants: Tensor | None) -> Tensor:
+        return logits if constants is None else logits + constants
+
+
+class LDAMLoss(Loss):
+    r"""Cross-entropy with a larger margin for rarer classes (LDAM).
+
+    The logit of the true class is lowered by :math:`m_y \propto n_y^{-1/4}` before the softmax.
+
+    Parameters
+    ----------
+    max_margin : float, default=0.5
+        Margin of the rarest class, at least 0; 0 is cross-entropy.
+    scale : float, default=1.0
+        Factor on the logits, above 0.
+    counts : {"federated", "local"}, default="federated"
+        Whose label counts: summed over the clients (one vector, disclosed), or each client's own.
+
+    Notes
+    -----
+    The paper uses scale 30 with normalised features and weights, whose logits are cosines; for an
+    ordinary last layer the scale is 1. With :math:`q` the softmax of the scaled logits, the class
+    posterior at the minimiser is :math:`\eta_k \propto q_k (1 - q_k (1 - e^{-s m_k}))`, which
+    follows from its stationarity: the posterior is the stationary distribution of the matrix whose
+    row y is the softmax under label y.
+
+    References
+    ----------
+    .. [1] K. Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss",
+       NeurIPS 2019.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import LDAMLoss
+    >>> loss = LDAMLoss()
+    >>> loss.constants(torch.tensor([16.0, 1.0]))
+    tensor([0.2500, 0.5000])
+    """
+
+    _parameter_constraints = {
+        "max_margin": [Interval(Real, 0, None, closed="left")],
+        "scale": [Interval(Real, 0, None, closed="neither")],
+        "counts": [StrOptions({"federated", "local"})],
+    }
+
+    def __init__(
+        self,
+        max_margin: float = 0.5,
+        scale: float = 1.0,
+        counts: Literal["federated", "local"] = "federated",
+    ):
+        self.max_margin = max_margin
+        self.scale = scale
+        self.counts = counts
+
+    def constants(self, counts: Tensor) -> Tensor:
+        margins = counts.clamp(min=0.5) ** -0.25
+        return self.max_margin * margins / margins.amax(-1, keepdim=True)
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+        return CrossEntropyLoss()(self._scaled(logits, y, constants), y)
+
+    def gradient(
+        self, logits: Tensor, y: Tensor, constants: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        rows, gradient = CrossEntropyLoss().gradient(self._scaled(logits, y, constants), y)
+        return rows, gradient.mul_(self.scale)
+
+    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        log_q = torch.log_softmax(self.scale * logits, -1)
+        if constants is None:
+            return log_q
+        shrunk = -torch.expm1(-self.scale * constants)  # 1 - exp(-s m), below 1
+        return torch.log_softmax(log_q + torch.log1p(-log_q.exp() * shrunk), -1)
+
+    def _scaled(self, logits: Tensor, y: Tensor, constants: Tensor | None) -> Tensor:
+        if constants is None:
+            return self.scale * logits
+        margin = constants.expand(logits.shape).gather(-1, y.unsqueeze(-1))
+        return self.scale * logits.scatter_add(-1, y.unsqueeze(-1), -margin)
+
+
 def focal_value(others: Tensor, gamma: float | Tensor) -> Tensor:
     """Focal loss from ``others = logsumexp(z of the other classes) - z_y``, of any shape."""
     return torch.exp(-gamma * _softplus(-others)) * _softplus(others)
@@ -240,4 +442,10 @@ def _softplus(x: Tensor) -> Tensor:
     return softplus(x, threshold=40)  # torch's own threshold of 20 is wrong from the 9th digit
 
 
-LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropyLoss, "focal": FocalLoss}
+LOSSES: dict[str, type[Loss]] = {
+    "cross_entropy": CrossEntropyLoss,
+    "focal": FocalLoss,
+    "sample_dependent_focal": SampleDependentFocalLoss,
+    "logit_adjusted": LogitAdjustedLoss,
+    "ldam": LDAMLoss,
+}

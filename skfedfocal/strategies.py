@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any
 
+import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
@@ -104,4 +105,215 @@ class FedProx(FedAvg):
         return self.mu
 
 
-STRATEGIES: dict[str, type[Strategy]] = {"fedavg": FedAvg, "fedprox": FedProx}
+class FedAvgM(Strategy):
+    r"""FedAvg with momentum on the server.
+
+    :math:`m \leftarrow \beta m + \bar\Delta`, :math:`\theta \leftarrow \theta + \eta m`.
+
+    Parameters
+    ----------
+    server_learning_rate : float, default=1.0
+        Step of the server, above 0.
+    beta : float, default=0.9
+        Momentum, in [0, 1); 0 is FedAvg for a server step of 1.
+    aggregation : str or Aggregator, default="mean"
+        How updates are combined; see `skfedfocal.aggregation`.
+
+    References
+    ----------
+    .. [1] T. Hsu, H. Qi, M. Brown, "Measuring the effects of non-identical data distribution for
+       federated visual classification", arXiv:1909.06335.
+
+    Examples
+    --------
+    >>> from skfedfocal.strategies import FedAvgM
+    >>> FedAvgM(beta=0.5)
+    FedAvgM(beta=0.5)
+    """
+
+    _parameter_constraints = {
+        "server_learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "beta": [Interval(Real, 0, 1, closed="left")],
+        "aggregation": _AGGREGATION,
+    }
+
+    def __init__(
+        self, server_learning_rate: float = 1.0, beta: float = 0.9, *, aggregation: Any = "mean"
+    ):
+        self.server_learning_rate = server_learning_rate
+        self.beta = beta
+        self.aggregation = aggregation
+
+    def start(self, theta: Tensor) -> State:
+        return {"momentum": torch.zeros_like(theta)}
+
+    def step(self, theta: Tensor, delta: Tensor, state: State) -> tuple[Tensor, State]:
+        momentum = self.beta * state["momentum"] + delta
+        return theta + self.server_learning_rate * momentum, {"momentum": momentum}
+
+
+class FedOpt(Strategy):
+    r"""Adaptive server step of Reddi et al.; see `FedAdagrad`, `FedAdam`, `FedYogi`.
+
+    :math:`m \leftarrow \beta_1 m + (1-\beta_1) \bar\Delta`, then the named form's
+    :math:`v`, then :math:`\theta \leftarrow \theta + \eta\, m / (\sqrt v + \tau)`.
+    As in the paper's Algorithm 2 there is no bias correction, and :math:`v_{-1} = \tau^2`.
+    """
+
+    _parameter_constraints = {
+        "server_learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "tau": [Interval(Real, 0, None, closed="neither")],
+        "aggregation": _AGGREGATION,
+    }
+
+    beta_1: float
+    server_learning_rate: float
+    tau: float
+
+    def start(self, theta: Tensor) -> State:
+        return {"first": torch.zeros_like(theta), "second": torch.full_like(theta, self.tau**2)}
+
+    def step(self, theta: Tensor, delta: Tensor, state: State) -> tuple[Tensor, State]:
+        first = self.beta_1 * state["first"] + (1 - self.beta_1) * delta
+        second = self.second_moment(state["second"], delta**2)
+        step = self.server_learning_rate * first / (second.sqrt() + self.tau)
+        return theta + step, {"first": first, "second": second}
+
+    def second_moment(self, second: Tensor, square: Tensor) -> Tensor:
+        """The next v from the last one and the squared aggregate."""
+        raise NotImplementedError
+
+
+class FedAdagrad(FedOpt):
+    r"""FedOpt with :math:`v \leftarrow v + \bar\Delta^2`.
+
+    Parameters
+    ----------
+    server_learning_rate : float, default=0.1
+        Step of the server, above 0.
+    beta_1 : float, default=0.0
+        Decay of the first moment, in [0, 1).
+    tau : float, default=1e-3
+        Degree of adaptivity, above 0.
+    aggregation : str or Aggregator, default="mean"
+        How updates are combined; see `skfedfocal.aggregation`.
+
+    References
+    ----------
+    .. [1] S. Reddi et al., "Adaptive federated optimization", ICLR 2021, Algorithm 2.
+
+    Examples
+    --------
+    >>> from skfedfocal.strategies import FedAdagrad
+    >>> FedAdagrad()
+    FedAdagrad()
+    """
+
+    _parameter_constraints = {
+        k: v for k, v in FedOpt._parameter_constraints.items() if k != "beta_2"
+    }
+
+    def __init__(
+        self,
+        server_learning_rate: float = 0.1,
+        beta_1: float = 0.0,
+        tau: float = 1e-3,
+        *,
+        aggregation: Any = "mean",
+    ):
+        self.server_learning_rate = server_learning_rate
+        self.beta_1 = beta_1
+        self.tau = tau
+        self.aggregation = aggregation
+
+    def second_moment(self, second: Tensor, square: Tensor) -> Tensor:
+        return second + square
+
+
+class FedAdam(FedOpt):
+    r"""FedOpt with :math:`v \leftarrow \beta_2 v + (1-\beta_2) \bar\Delta^2`.
+
+    Parameters
+    ----------
+    server_learning_rate : float, default=0.1
+        Step of the server, above 0.
+    beta_1 : float, default=0.9
+        Decay of the first moment, in [0, 1).
+    beta_2 : float, default=0.99
+        Decay of the second moment, in [0, 1).
+    tau : float, default=1e-3
+        Degree of adaptivity, above 0.
+    aggregation : str or Aggregator, default="mean"
+        How updates are combined; see `skfedfocal.aggregation`.
+
+    References
+    ----------
+    .. [1] S. Reddi et al., "Adaptive federated optimization", ICLR 2021, Algorithm 2.
+
+    Examples
+    --------
+    >>> from skfedfocal.strategies import FedAdam
+    >>> FedAdam(beta_2=0.999)
+    FedAdam(beta_2=0.999)
+    """
+
+    def __init__(
+        self,
+        server_learning_rate: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.99,
+        tau: float = 1e-3,
+        *,
+        aggregation: Any = "mean",
+    ):
+        self.server_learning_rate = server_learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.tau = tau
+        self.aggregation = aggregation
+
+    def second_moment(self, second: Tensor, square: Tensor) -> Tensor:
+        return self.beta_2 * second + (1 - self.beta_2) * square
+
+
+class FedYogi(FedAdam):
+    r"""FedOpt with :math:`v \leftarrow v - (1-\beta_2) \bar\Delta^2 \mathrm{sign}(v - \bar\Delta^2)`.
+
+    Parameters
+    ----------
+    server_learning_rate : float, default=0.1
+        Step of the server, above 0.
+    beta_1 : float, default=0.9
+        Decay of the first moment, in [0, 1).
+    beta_2 : float, default=0.99
+        Decay of the second moment, in [0, 1).
+    tau : float, default=1e-3
+        Degree of adaptivity, above 0.
+    aggregation : str or Aggregator, default="mean"
+        How updates are combined; see `skfedfocal.aggregation`.
+
+    References
+    ----------
+    .. [1] S. Reddi et al., "Adaptive federated optimization", ICLR 2021, Algorithm 2.
+
+    Examples
+    --------
+    >>> from skfedfocal.strategies import FedYogi
+    >>> FedYogi(tau=0.01)
+    FedYogi(tau=0.01)
+    """
+
+    def second_moment(self, second: Tensor, square: Tensor) -> Tensor:
+        return second - (1 - self.beta_2) * square * torch.sign(second - square)
+
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    "fedavg": FedAvg,
+    "fedavgm": FedAvgM,
+    "fedprox": FedProx,
+    "fedadagrad": FedAdagrad,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+}

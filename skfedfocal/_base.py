@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -27,15 +26,14 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor, nn
 
-from skfedfocal._clients import ClientLayout, ClientStats
-from skfedfocal._component import resolve
+from skfedfocal._clients import ClientLayout
+from skfedfocal._federation import assemble, resume
 from skfedfocal._inputs import as_rows
-from skfedfocal._local import LocalPlan, balanced_class_weights
-from skfedfocal._module import build_module, check_module, flatten, load_flat, takes_indices
+from skfedfocal._module import build_module, check_module, load_flat, takes_indices
 from skfedfocal._progress import progress
-from skfedfocal._rounds import Checkpoint, Federation, Round, run_rounds
 from skfedfocal._threads import one_thread
-from skfedfocal.aggregation import FocalMean
+from skfedfocal._training import Checkpoint, Patience, Training
+from skfedfocal._validation import validation_rows
 from skfedfocal.engines import ENGINES, Engine
 from skfedfocal.engines._data import FederatedRows, dense_rows
 from skfedfocal.losses import Loss
@@ -54,7 +52,7 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
     _parameter_constraints = {
         "hidden_layer_sizes": ["array-like"],
         "module": [callable, HasMethods("forward"), None],
-        "class_weight": [dict, StrOptions({"balanced", "local"}), None],
+        "class_weight": [dict, StrOptions({"balanced", "local", "effective", "estimated"}), None],
         "client_gamma": [Interval(Real, 0, None, closed="left")],
         "strategy": [StrOptions(set(STRATEGIES)), Strategy],
         "selection": [StrOptions(set(SELECTIONS)), Selection],
@@ -68,6 +66,11 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "average_rounds": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
         "engine": [StrOptions(set(ENGINES))],
         "device": [str],
         "warm_start": ["boolean"],
@@ -91,6 +94,11 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
         learning_rate: float,
         momentum: float,
         weight_decay: float,
+        average_rounds: int,
+        early_stopping: bool,
+        validation_fraction: float,
+        n_iter_no_change: int,
+        tol: float,
         engine: str,
         device: str,
         warm_start: bool,
@@ -110,6 +118,11 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.average_rounds = average_rounds
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
         self.engine = engine
         self.device = device
         self.warm_start = warm_start
@@ -323,11 +336,21 @@ default="population"
             module, dense_rows(X, slice(0, 2), row_dtype, torch.device("cpu")), len(classes)
         )
         if go_on:
-            load_flat(module, torch.from_numpy(self.theta_))
+            load_flat(module, torch.from_numpy(self.last_theta_))
         module.to(device)
-        rows = FederatedRows(X, codes, sample_weight, layout, len(classes), row_dtype, device)
-        engine = ENGINES[self.engine](module, rows)
-        self._run(engine, module, loss, classes, layout, X.shape[1:], seed, n_rounds, go_on=go_on)
+
+        def rows_of(part: ClientLayout) -> FederatedRows:
+            return FederatedRows(X, codes, sample_weight, part, len(classes), row_dtype, device)
+
+        if self.early_stopping:
+            held_out = validation_rows(seed, layout, codes, len(classes), self.validation_fraction)
+            train, validate = layout.restrict(~held_out), layout.restrict(held_out)
+            engine = ENGINES[self.engine](module, rows_of(train), rows_of(validate))
+        else:
+            engine = ENGINES[self.engine](module, rows_of(layout))
+        self._run(
+            engine, module, loss, classes, layout.ids, X.shape[1:], seed, n_rounds, go_on=go_on
+        )
 
     def _run(
         self,
@@ -335,7 +358,7 @@ default="population"
         module: nn.Module,
         loss: Loss,
         classes: NDArray[Any],
-        layout: ClientLayout,
+        client_ids: NDArray[Any],
         row_shape: tuple[int, ...],
         seed: int,
         n_rounds: int,
@@ -344,21 +367,27 @@ default="population"
         checkpoint: Checkpoint | None = None,
     ) -> None:
         """Train with the clients behind an engine, wherever they are, and keep the outcome."""
-        federation, prior = self._federation(engine, module, loss, classes, layout, seed, go_on)
-        history: list[Round] = []
-        if checkpoint is not None:
-            federation, history = checkpoint.restore(federation)
-            n_rounds -= len(history)
-        try:
-            with one_thread():
-                rounds = progress(run_rounds(federation, engine), n_rounds, self.verbose)
-                for federation, report in _first(rounds, n_rounds):
-                    history.append(report)
-                    if checkpoint is not None:
-                        checkpoint.save(federation, history)
-        finally:  # whatever ends the training, the model of the last good round is usable
-            if history:
-                self._keep(federation, history, layout, classes, prior, row_shape, seed, go_on)
+        with one_thread():
+            federation, prior = assemble(self, engine, module, loss, classes, seed)
+            if go_on:
+                federation = resume(federation, self.strategy_state_, self.n_iter_)
+            training = Training(federation, self.average_rounds, self._patience(), checkpoint)
+            try:
+                for _ in progress(training.rounds(engine, n_rounds), n_rounds, self.verbose):
+                    pass
+            finally:  # whatever ends the training, the model of the last good round is usable
+                if training.history:
+                    self._keep(training, client_ids, classes, prior, row_shape, seed, go_on)
+
+    def _patience(self) -> Patience | None:
+        if not self.early_stopping:
+            return None
+        if self.average_rounds > 1:
+            raise ValueError(
+                "early_stopping returns to the best round and average_rounds takes the mean of the "
+                "last ones; use one of them."
+            )
+        return Patience(self.n_iter_no_change, self.tol)
 
     def _validate_rows(
         self, X: Any, y: Any, sample_weight: Any, clients: Any, reset: bool
@@ -404,93 +433,10 @@ default="population"
         codes = np.searchsorted(known, present)[codes]
         return known, codes.astype(np.min_scalar_type(len(known)))
 
-    def _federation(
-        self,
-        engine: Engine,
-        module: nn.Module,
-        loss: Loss,
-        classes: NDArray[Any],
-        layout: ClientLayout,
-        seed: int,
-        go_on: bool,
-    ) -> tuple[Federation, NDArray[np.float64] | None]:
-        """The parts of the training, and the class prior where label counts are summed."""
-        strategy = resolve(self.strategy, STRATEGIES, Strategy, "strategy")
-        selection = resolve(self.selection, SELECTIONS, Selection, "selection")
-        aggregator = strategy.aggregator()
-        if self.client_gamma > 0:
-            aggregator = FocalMean(self.client_gamma)
-        theta = flatten(module)
-        prior = constants = None
-        if self.class_weight == "balanced" or loss.counts == "federated":
-            counts = engine.label_counts().sum(0)
-            prior = counts / counts.sum()
-            if loss.counts == "federated":
-                constants = loss.constants(torch.as_tensor(counts).to(theta))
-        plan = LocalPlan(
-            loss=loss,
-            class_weight=self._class_weights(classes, prior),
-            constants=constants,
-            n_epochs=self.n_local_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            proximal=strategy.proximal,
-            seed=seed,
-        )
-        kept = self.strategy_state_ if go_on else None
-        federation = Federation(
-            theta=theta,
-            plan=plan,
-            selection=selection,
-            aggregator=aggregator,
-            strategy=strategy,
-            n_selected=self._n_selected(layout.n_clients),
-            stats=ClientStats(
-                engine.sizes, engine.label_counts() if selection.needs_label_counts else None
-            ),
-            state=(
-                strategy.start(theta)
-                if kept is None
-                else {name: torch.as_tensor(value).to(theta) for name, value in kept.items()}
-            ),
-            n_rounds=self.n_iter_ if go_on else 0,
-        )
-        return federation, prior
-
-    def _class_weights(self, classes: NDArray[Any], prior: Any) -> Any:
-        """Class weights as the local plan takes them."""
-        if self.class_weight is None or self.class_weight == "local":
-            return self.class_weight
-        if self.class_weight == "balanced":
-            return balanced_class_weights(prior)
-        labels = classes.tolist()
-        unknown = [label for label in self.class_weight if label not in labels]
-        if unknown:
-            raise ValueError(f"class_weight has labels {unknown} that are not among {labels}.")
-        weights = np.array([self.class_weight.get(label, 1.0) for label in labels], np.float64)
-        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-            raise ValueError(
-                f"class_weight must have finite weights of at least 0; got {self.class_weight}."
-            )
-        return weights
-
-    def _n_selected(self, n_clients: int) -> int:
-        wanted = self.clients_per_round
-        if isinstance(wanted, Integral):
-            if wanted > n_clients:
-                raise ValueError(
-                    f"clients_per_round={wanted} is more than the {n_clients} clients there are."
-                )
-            return int(wanted)
-        return max(1, round(wanted * n_clients))
-
     def _keep(
         self,
-        federation: Federation,
-        history: list[Round],
-        layout: ClientLayout,
+        training: Training,
+        client_ids: NDArray[Any],
         classes: NDArray[Any],
         prior: NDArray[np.float64] | None,
         row_shape: tuple[int, ...],
@@ -498,16 +444,18 @@ default="population"
         go_on: bool,
     ) -> None:
         """Store the fitted state: arrays and plain numbers only."""
-        reports = {name: np.array([getattr(r, name) for r in history]) for name in vars(history[0])}
+        federation = training.federation
+        history = training.table()
         if go_on:
-            reports = {n: np.concatenate([self.history_[n], v]) for n, v in reports.items()}
-        self.history_ = reports
+            history = {n: np.concatenate([self.history_[n], v]) for n, v in history.items()}
+        self.history_ = history
         self.classes_ = classes
-        self.clients_ = layout.ids
+        self.clients_ = client_ids
         self.client_sizes_ = federation.stats.sizes
         self.class_prior_ = prior
         self.class_weight_ = federation.plan.class_weight
-        self.theta_ = federation.theta.cpu().numpy()
+        self.theta_ = training.model().cpu().numpy()
+        self.last_theta_ = federation.theta.cpu().numpy()
         self.strategy_state_ = {n: v.cpu().numpy() for n, v in federation.state.items()}
         self.n_iter_ = federation.n_rounds
         self.row_shape_ = tuple(row_shape)
@@ -562,7 +510,7 @@ default="population"
         """Class prior of the population that `predict_proba` is about."""
         if isinstance(self.class_weight_, str):  # "local": all classes alike, as far as one knows
             return np.full(len(self.classes_), 1 / len(self.classes_))
-        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+        if isinstance(self.class_weight, str) and self.class_weight in ("balanced", "estimated"):
             prior = np.ones(len(self.classes_))  # whatever the rows were
         else:
             prior = self._training_prior("class_prior")
@@ -594,12 +542,6 @@ default="population"
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = self.module is not None
         return tags
-
-
-def _first(rounds: Iterator[Any], n: int) -> Iterator[Any]:
-    """The first n rounds, without starting one more."""
-    for _, item in zip(range(n), rounds, strict=False):
-        yield item
 
 
 def _detached(X: Any) -> Any:

@@ -36,11 +36,14 @@ class FedFocalClassifier(BaseFederatedClassifier):
     gamma : float or array-like of shape (n_classes,), default=2.0
         Focusing parameter of the focal loss, at least 0; 0 is cross-entropy. An array gives each
         class its own, in the order of `classes_`.
-    class_weight : dict, "balanced", "local" or None, default="balanced"
+    class_weight : dict, "balanced", "local", "effective", "estimated" or None, default="balanced"
         Weight of each row's loss by its class. "balanced" makes every class weigh the same, from
         label counts summed over the clients: that one vector is disclosed to the server. "local"
-        does so on each client from its own counts: nothing leaves it. A dict maps labels to
-        weights; classes not in it weigh 1.
+        does so on each client from its own counts: nothing leaves it. "effective" weighs by the
+        effective number of rows, from summed counts. "estimated" is "balanced" with the class
+        frequencies read off the aggregate of one update instead of counts; it tells the server as
+        much, without a message of its own. A dict maps labels to weights; classes not in it
+        weigh 1.
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
         recall of the global model on their rows. Above 0 it discloses r_k each round. See
@@ -63,6 +66,18 @@ class FedFocalClassifier(BaseFederatedClassifier):
         Momentum of local SGD, in [0, 1); it starts anew each round.
     weight_decay : float, default=0.0
         L2 penalty of the local objective, at least 0.
+    average_rounds : int, default=1
+        The fitted model is the mean of the global models of the last so many rounds.
+    early_stopping : bool, default=False
+        Whether to hold out validation rows on each client, stop when their loss no longer falls,
+        and return to the best round. Discloses the validation loss of each selected client.
+    validation_fraction : float, default=0.1
+        Share of each client's rows of each class held out, in (0, 1). Only with early stopping.
+    n_iter_no_change : int, default=10
+        Rounds without a fall of the validation loss by `tol` before training stops. Only with
+        early stopping.
+    tol : float, default=1e-4
+        Fall of the validation loss that counts, at least 0. Only with early stopping.
     engine : {"auto", "loop", "vectorized"}, default="auto"
         How clients are trained in this process. All give the same numbers; "loop" is slow and
         plain.
@@ -86,13 +101,16 @@ class FedFocalClassifier(BaseFederatedClassifier):
     class_prior_ : ndarray of shape (n_classes,) or None
         Share of each class in the training rows, where label counts were summed.
     history_ : dict of ndarrays of shape (n_iter_,)
-        Row by round: round, loss, n_selected, n_failed, bytes_down, bytes_up, seconds.
+        Row by round: round, loss, n_selected, n_failed, bytes_down, bytes_up, seconds, and
+        validation_loss with early stopping.
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
         The trained module, in evaluation mode.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
+    last_theta_ : ndarray of shape (n_parameters,)
+        The global model after the last round, from which a warm start goes on.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -152,6 +170,11 @@ class FedFocalClassifier(BaseFederatedClassifier):
         learning_rate: float = 0.1,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        average_rounds: int = 1,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
         engine: str = "auto",
         device: str = "auto",
         warm_start: bool = False,
@@ -172,6 +195,11 @@ class FedFocalClassifier(BaseFederatedClassifier):
             learning_rate=learning_rate,
             momentum=momentum,
             weight_decay=weight_decay,
+            average_rounds=average_rounds,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
             engine=engine,
             device=device,
             warm_start=warm_start,
@@ -203,11 +231,14 @@ class FederatedClassifier(BaseFederatedClassifier):
         is in the type of its parameters.
     loss : str or Loss, default="cross_entropy"
         "cross_entropy", "focal" or an object from `skfedfocal.losses`.
-    class_weight : dict, "balanced", "local" or None, default=None
+    class_weight : dict, "balanced", "local", "effective", "estimated" or None, default=None
         Weight of each row's loss by its class. "balanced" makes every class weigh the same, from
         label counts summed over the clients: that one vector is disclosed to the server. "local"
-        does so on each client from its own counts: nothing leaves it. A dict maps labels to
-        weights; classes not in it weigh 1.
+        does so on each client from its own counts: nothing leaves it. "effective" weighs by the
+        effective number of rows, from summed counts. "estimated" is "balanced" with the class
+        frequencies read off the aggregate of one update instead of counts; it tells the server as
+        much, without a message of its own. A dict maps labels to weights; classes not in it
+        weigh 1.
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
         recall of the global model on their rows. Above 0 it discloses r_k each round. See
@@ -230,6 +261,18 @@ class FederatedClassifier(BaseFederatedClassifier):
         Momentum of local SGD, in [0, 1); it starts anew each round.
     weight_decay : float, default=0.0
         L2 penalty of the local objective, at least 0.
+    average_rounds : int, default=1
+        The fitted model is the mean of the global models of the last so many rounds.
+    early_stopping : bool, default=False
+        Whether to hold out validation rows on each client, stop when their loss no longer falls,
+        and return to the best round. Discloses the validation loss of each selected client.
+    validation_fraction : float, default=0.1
+        Share of each client's rows of each class held out, in (0, 1). Only with early stopping.
+    n_iter_no_change : int, default=10
+        Rounds without a fall of the validation loss by `tol` before training stops. Only with
+        early stopping.
+    tol : float, default=1e-4
+        Fall of the validation loss that counts, at least 0. Only with early stopping.
     engine : {"auto", "loop", "vectorized"}, default="auto"
         How clients are trained in this process. All give the same numbers; "loop" is slow and
         plain.
@@ -253,13 +296,16 @@ class FederatedClassifier(BaseFederatedClassifier):
     class_prior_ : ndarray of shape (n_classes,) or None
         Share of each class in the training rows, where label counts were summed.
     history_ : dict of ndarrays of shape (n_iter_,)
-        Row by round: round, loss, n_selected, n_failed, bytes_down, bytes_up, seconds.
+        Row by round: round, loss, n_selected, n_failed, bytes_down, bytes_up, seconds, and
+        validation_loss with early stopping.
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
         The trained module, in evaluation mode.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
+    last_theta_ : ndarray of shape (n_parameters,)
+        The global model after the last round, from which a warm start goes on.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -312,6 +358,11 @@ class FederatedClassifier(BaseFederatedClassifier):
         learning_rate: float = 0.1,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        average_rounds: int = 1,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
         engine: str = "auto",
         device: str = "auto",
         warm_start: bool = False,
@@ -332,6 +383,11 @@ class FederatedClassifier(BaseFederatedClassifier):
             learning_rate=learning_rate,
             momentum=momentum,
             weight_decay=weight_decay,
+            average_rounds=average_rounds,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
             engine=engine,
             device=device,
             warm_start=warm_start,

@@ -64,21 +64,33 @@ class ClientLayout:
         """Row numbers at the given places of the client-by-client order."""
         return places if self.order is None else self.order[places]
 
+    def owners(self) -> NDArray[np.int64]:
+        """Client number of every place."""
+        return np.repeat(np.arange(self.n_clients), self.sizes)
+
     def codes(self) -> NDArray[np.int64]:
-        """Client number of every row, of shape (n_samples,)."""
-        codes = np.repeat(np.arange(self.n_clients), self.sizes)
+        """Client number of every row, of shape (n_samples,), where every row has a client."""
         if self.order is None:
-            return codes
-        by_row = np.empty_like(codes)
-        by_row[self.order] = codes
+            return self.owners()
+        by_row = np.empty(len(self.order), np.int64)
+        by_row[self.order] = self.owners()
         return by_row
 
+    def restrict(self, keep: NDArray[np.bool_]) -> ClientLayout:
+        """The same clients with some of their rows, given as a mask of shape (n_samples,)."""
+        order = np.arange(len(keep)) if self.order is None else self.order
+        kept = keep[order]
+        sizes = np.bincount(self.owners()[kept], minlength=self.n_clients)
+        return ClientLayout(self.ids, np.concatenate([[0], np.cumsum(sizes)]), order[kept])
+
     def sum_by_client(
-        self, values: NDArray[Any] | None, labels: NDArray[np.int64], n_labels: int
+        self, values: NDArray[Any] | None, labels: NDArray[Any], n_labels: int
     ) -> NDArray[np.float64]:
         """Sum values (1 where None) by client and label, of shape (n_clients, n_labels)."""
-        cells = self.codes() * n_labels + labels
-        sums = np.bincount(cells, values, self.n_clients * n_labels)
+        rows = slice(None) if self.order is None else self.order
+        cells = self.owners() * n_labels + labels[rows]
+        weights = None if values is None else values[rows]
+        sums = np.bincount(cells, weights, self.n_clients * n_labels)
         return sums.reshape(self.n_clients, n_labels).astype(np.float64)
 
 
@@ -121,18 +133,16 @@ class ClientStats:
 
 def id_column(clients: Any) -> NDArray[Any]:
     """One-dimensional array of client ids of any hashable kind, without missing ones."""
-    if isinstance(clients, list | tuple) and any(isinstance(c, tuple) for c in clients):
-        ids = np.empty(len(clients), object)  # np.asarray would make a table of the tuples
-        ids[:] = clients
-    else:
-        ids = np.asarray(clients)
+    ids = _as_given(clients) if isinstance(clients, list | tuple) else np.asarray(clients)
     if ids.ndim == 2 and ids.shape[1] == 1:
         ids = ids[:, 0]
     if ids.ndim != 1:
         raise ValueError(
             f"clients has shape {ids.shape}; pass a one-dimensional array, one client id per row."
         )
-    if ids.dtype.kind == "f":
+    if np.ma.is_masked(clients):
+        missing = np.ma.getmaskarray(clients).ravel()
+    elif ids.dtype.kind == "f":
         missing = np.isnan(ids)
     elif ids.dtype.kind in "mM":
         missing = np.isnat(ids)
@@ -146,6 +156,18 @@ def id_column(clients: Any) -> NDArray[Any]:
             "every row needs a client id."
         )
     return ids
+
+
+def _as_given(clients: list[Any] | tuple[Any, ...]) -> NDArray[Any]:
+    """The array of the ids themselves, where a plain array would make others of them.
+
+    It makes one id of 1 and "1", a name of NaN, and a table of tuples.
+    """
+    if not any(isinstance(client, tuple) for client in clients):
+        plain = np.asarray(clients)
+        if plain.ndim != 1 or plain.tolist() == list(clients):
+            return plain
+    return np.fromiter(clients, object, len(clients))
 
 
 def _is_missing(value: Any) -> bool:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
 
-T = TypeVar("T")
+from skfedfocal._rounds import Round
+
 _WIDTH = 30
 
 
-def progress(rounds: Iterable[T], n_rounds: int, verbose: int) -> Iterator[T]:
+def progress(rounds: Iterable[Round], n_rounds: int, verbose: int) -> Iterator[Round]:
     """Pass rounds on; draw a bar on standard error (1) or print a line for each (2)."""
     for i, item in enumerate(rounds, 1):
         yield item
-        report = item[1]  # type: ignore[index]
         if verbose == 1:
             done = "#" * (i * _WIDTH // n_rounds)
             end = "\n" if i == n_rounds else ""
             sys.stderr.write(
-                f"\r[{done:<{_WIDTH}}] round {i}/{n_rounds}  loss {report.loss:.4f} {end}"
+                f"\r[{done:<{_WIDTH}}] round {i}/{n_rounds}  loss {item.loss:.4f} {end}"
             )
             sys.stderr.flush()
         elif verbose > 1:
             print(
-                f"round {report.round}: loss {report.loss:.4f}, {report.n_selected} clients, "
-                f"{report.seconds:.3f} s"
+                f"round {item.round}: loss {item.loss:.4f}, {item.n_selected} clients, "
+                f"{item.seconds:.3f} s"
             )

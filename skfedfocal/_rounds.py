@@ -14,10 +14,10 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._clients import ClientStats
@@ -44,6 +44,9 @@ class Round:
         Bytes of parameters and scalars sent to and received from clients.
     seconds : float
         Wall time.
+    validation_loss : float
+        Mean loss, over the cohort's validation rows, of the model that the round began with; NaN
+        where there are none.
     """
 
     round: int
@@ -53,6 +56,7 @@ class Round:
     bytes_down: int
     bytes_up: int
     seconds: float
+    validation_loss: float
 
 
 @dataclass(frozen=True)
@@ -68,20 +72,11 @@ class Federation:
     stats: ClientStats
     state: State = field(default_factory=dict)
     n_rounds: int = 0
+    want_validation: bool = False
 
     @property
     def needs_recall(self) -> bool:
         return self.selection.needs_recall or self.aggregator.needs_recall
-
-
-class Checkpoint(Protocol):
-    """Where a training is written down after each round, to go on from after a crash."""
-
-    def restore(self, federation: Federation) -> tuple[Federation, list[Round]]:
-        """The federation as of the last round written down, and the rounds until then."""
-
-    def save(self, federation: Federation, history: list[Round]) -> None:
-        """Write down a complete round."""
 
 
 def run_rounds(federation: Federation, engine: Engine) -> Iterator[tuple[Federation, Round]]:
@@ -95,11 +90,12 @@ def run_rounds(federation: Federation, engine: Engine) -> Iterator[tuple[Federat
             federation.n_rounds,
             federation.plan,
             want_recall=federation.needs_recall,
+            want_validation=federation.want_validation,
         )
-        delta, loss, n_good = aggregate(federation, updates)
+        delta, found = aggregate(federation, updates)
         theta, state = federation.strategy.step(federation.theta, delta, federation.state)
         federation = replace(federation, theta=theta, state=state, n_rounds=federation.n_rounds + 1)
-        yield federation, _report(federation, loss, len(cohort), len(cohort) - n_good, began)
+        yield federation, _report(federation, found, len(cohort), began)
 
 
 def select(federation: Federation) -> np.ndarray:
@@ -112,44 +108,56 @@ def select(federation: Federation) -> np.ndarray:
 _SELECTION_STREAM = 1  # a stream of its own, apart from the shuffles
 
 
-def aggregate(federation: Federation, updates: Iterable[Updates]) -> tuple[Tensor, float, int]:
-    """Combine the cohort's updates; returns the aggregate, the mean loss and how many were good.
+@dataclass
+class Tally:
+    """What the good replies of a round add up to, besides the aggregate."""
+
+    n_good: int = 0
+    weight: float = 0.0
+    size: float = 0.0
+    loss: float = 0.0
+    validation: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+
+    def add(self, reply: Updates, weights: NDArray[np.float64]) -> None:
+        self.n_good += len(reply.clients)
+        self.weight += weights.sum()
+        self.size += reply.sizes.sum()
+        self.loss += reply.losses @ reply.sizes
+        if reply.validation is not None:
+            self.validation += reply.validation.sum(0)
+
+
+def aggregate(federation: Federation, updates: Iterable[Updates]) -> tuple[Tensor, Tally]:
+    """Combine the cohort's updates.
 
     A weighted mean is folded block by block; other aggregators see all updates at once.
     """
     aggregator, stats = federation.aggregator, federation.stats
     folded = torch.zeros_like(federation.theta, dtype=torch.float64)
-    collected: list[tuple[Tensor, np.ndarray]] = []
-    total_weight = total_size = loss = 0.0
-    n_good = 0
+    collected: list[tuple[Tensor, NDArray[np.float64]]] = []
+    tally = Tally()
     for reply in updates:
         good = reply.finite()
         if not good.all():
             _warn_left_out(federation, reply.clients[~good])
             reply = reply.take(good)
-        if not len(reply.clients):
-            continue
-        n_good += len(reply.clients)
         weights = aggregator.weights(reply.sizes, reply.recalls)
         if aggregator.linear:
             folded += reply.weighted_sum(weights)
         else:
             collected.append((reply.deltas, weights))
-        total_weight += weights.sum()
-        total_size += reply.sizes.sum()
-        loss += reply.losses @ reply.sizes
+        tally.add(reply, weights)
         _record(stats, reply, federation.n_rounds)
-    if total_weight == 0:
+    if tally.weight == 0:
         raise FederatedTrainingError(
             f"Round {federation.n_rounds + 1}: no client returned a finite update. The training "
             "diverged; lower learning_rate, or scale the columns of X (StandardScaler)."
         )
     if aggregator.linear:
-        delta = folded / total_weight
-    else:
-        deltas, weights = zip(*collected, strict=True)
-        delta = aggregator(torch.cat(deltas), torch.as_tensor(np.concatenate(weights)))
-    return delta.to(federation.theta), loss / total_size, n_good
+        return (folded / tally.weight).to(federation.theta), tally
+    deltas, weights_of = zip(*collected, strict=True)
+    delta = aggregator(torch.cat(deltas), torch.as_tensor(np.concatenate(weights_of)))
+    return delta.to(federation.theta), tally
 
 
 class FederatedTrainingError(ValueError):
@@ -172,17 +180,21 @@ def _warn_left_out(federation: Federation, clients: np.ndarray) -> None:
     )
 
 
-def _report(
-    federation: Federation, loss: float, n_selected: int, n_failed: int, began: float
-) -> Round:
+def _report(federation: Federation, found: Tally, n_selected: int, began: float) -> Round:
     model = federation.theta.numel() * federation.theta.element_size()
-    scalars = 8 * (2 + federation.needs_recall)  # size, loss and, where asked for, recall
+    # Size and loss; recall and validation where asked for.
+    scalars = 8 * (2 + federation.needs_recall + 2 * federation.want_validation)
+    bytes_up = found.n_good * (model + scalars)
+    if federation.n_rounds == 1 and federation.stats.label_counts is not None:
+        bytes_up += federation.stats.label_counts.nbytes  # each client's, sent once
+    validated = found.validation[1] > 0
     return Round(
         round=federation.n_rounds,
-        loss=loss,
+        loss=found.loss / found.size,
         n_selected=n_selected,
-        n_failed=n_failed,
+        n_failed=n_selected - found.n_good,
         bytes_down=n_selected * model,
-        bytes_up=(n_selected - n_failed) * (model + scalars),
+        bytes_up=bytes_up,
         seconds=time.perf_counter() - began,
+        validation_loss=found.validation[0] / found.validation[1] if validated else float("nan"),
     )

@@ -169,13 +169,13 @@ class CoordinateMedian(Aggregator):
     Notes
     -----
     Withstands up to half of the clients. On data whose classes are unevenly spread it discards the
-    holders of rare classes as outliers: rare-class recall .56 against .77 for the mean on a 10-class
-    set without any attacker. Needs every single update.
+    holders of rare classes as outliers: rare-class recall .56 against .77 for the mean on a
+    10-class set without any attacker. Needs every single update.
 
     References
     ----------
-    .. [1] D. Yin et al., "Byzantine-robust distributed learning: towards optimal statistical rates",
-       ICML 2018.
+    .. [1] D. Yin et al., "Byzantine-robust distributed learning: towards optimal statistical
+       rates", ICML 2018.
 
     Examples
     --------
@@ -207,8 +207,8 @@ class TrimmedMean(Aggregator):
 
     References
     ----------
-    .. [1] D. Yin et al., "Byzantine-robust distributed learning: towards optimal statistical rates",
-       ICML 2018.
+    .. [1] D. Yin et al., "Byzantine-robust distributed learning: towards optimal statistical
+       rates", ICML 2018.
 
     Examples
     --------
@@ -338,8 +338,9 @@ class ClippedMean(Aggregator):
 
     Notes
     -----
-    Withstands scaled and noisy updates at little cost, but also shortens the honestly longer updates
-    of clients with many more rows than others, so it is not the default. Needs every single update.
+    Withstands scaled and noisy updates at little cost, but also shortens the honestly longer
+    updates of clients with many more rows than others, so it is not the default. Needs every single
+    update.
 
     References
     ----------

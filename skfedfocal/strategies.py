@@ -279,7 +279,9 @@ class FedAdam(FedOpt):
 
 
 class FedYogi(FedAdam):
-    r"""FedOpt with :math:`v \leftarrow v - (1-\beta_2) \bar\Delta^2 \mathrm{sign}(v - \bar\Delta^2)`.
+    r"""FedOpt with a second moment that changes by bounded steps.
+
+    :math:`v \leftarrow v - (1-\beta_2) \bar\Delta^2 \mathrm{sign}(v - \bar\Delta^2)`.
 
     Parameters
     ----------

@@ -55,8 +55,10 @@ class FederatedRows:
         self.sizes = self.label_counts.sum(1)
         self.relative_weight: NDArray[np.float64] | None = None
         if sample_weight is not None:  # mean 1 on each client, so that steps keep their length
-            mean = self.sizes / layout.sizes
-            self.relative_weight = sample_weight / mean[layout.codes()]
+            mean = self.sizes / np.maximum(layout.sizes, 1)
+            rows = slice(None) if layout.order is None else layout.order
+            self.relative_weight = np.zeros(len(y))
+            self.relative_weight[rows] = sample_weight[rows] / mean[layout.owners()]
 
     def features(self, places: NDArray[np.int64]) -> Tensor:
         """Rows at the given places of the client-by-client order, of shape (n, ...)."""

@@ -28,6 +28,9 @@ class Updates:
         Mean of the local loss over the client's batches, as they were met in training.
     recalls : ndarray of shape (m,) or None
         Balanced recall, on the client's own rows, of the model it was sent.
+    validation : ndarray of shape (m, 2) or None
+        Sum of the objective's loss over the client's validation rows, of the model it was sent, and
+        their weight.
     deltas : Tensor of shape (m, p)
         Local model minus global model.
     """
@@ -36,6 +39,7 @@ class Updates:
     sizes: NDArray[np.float64]
     losses: NDArray[np.float64]
     recalls: NDArray[np.float64] | None
+    validation: NDArray[np.float64] | None
     deltas: Tensor
 
     def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
@@ -54,6 +58,7 @@ class Updates:
             sizes=self.sizes[keep],
             losses=self.losses[keep],
             recalls=None if self.recalls is None else self.recalls[keep],
+            validation=None if self.validation is None else self.validation[keep],
             deltas=self.deltas[torch.as_tensor(keep)],
         )
 
@@ -82,6 +87,7 @@ class Engine(ABC):
         plan: LocalPlan,
         *,
         want_recall: bool = False,
+        want_validation: bool = False,
     ) -> Iterator[Updates]:
         """Train the clients of the cohort from the global model, each on its own rows.
 
@@ -97,6 +103,8 @@ class Engine(ABC):
             How each client trains.
         want_recall : bool, default=False
             Whether clients report their balanced recall of the global model.
+        want_validation : bool, default=False
+            Whether clients report the loss of the global model on their validation rows.
 
         Yields
         ------

@@ -11,18 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skfedfocal._batches import shuffled_places
-from skfedfocal._local import LocalPlan, balanced_recall, sgd_step
+from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import flatten, load_flat, trainable
 from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._engine import Engine, Updates
+from skfedfocal.engines._evaluate import Evaluation, evaluate
 
 
 class LoopEngine(Engine):
     """Trains each client by itself, batch by batch, as the method's description reads."""
 
-    def __init__(self, module: nn.Module, rows: FederatedRows):
+    def __init__(
+        self, module: nn.Module, rows: FederatedRows, held_out: FederatedRows | None = None
+    ):
         self.module = copy.deepcopy(module)
         self.rows = rows
+        self.held_out = held_out
 
     @property
     def sizes(self) -> NDArray[np.float64]:
@@ -39,16 +43,19 @@ class LoopEngine(Engine):
         plan: LocalPlan,
         *,
         want_recall: bool = False,
+        want_validation: bool = False,
     ) -> Iterator[Updates]:
         for client in cohort:
             load_flat(self.module, theta)
-            recall = self._recall(client) if want_recall else None
+            recalls = self._evaluate(self.rows, client, plan).recall if want_recall else None
+            validation = self._validate(client, plan) if want_validation else None
             loss = self._train_client(client, round_, plan)
             yield Updates(
                 clients=np.array([client]),
                 sizes=self.sizes[[client]],
                 losses=np.array([loss]),
-                recalls=recall,
+                recalls=recalls,
+                validation=validation,
                 deltas=(flatten(self.module) - theta)[None],
             )
 
@@ -85,17 +92,15 @@ class LoopEngine(Engine):
                     batch_losses.append(float(loss.detach()))
         return float(np.mean(batch_losses))
 
-    def _recall(self, client: int) -> NDArray[np.float64]:
-        first, end = self.rows.layout.offsets[client : client + 2]
-        places = np.arange(first, end)
-        y = self.rows.labels(places)
+    def _evaluate(self, rows: FederatedRows, client: int, plan: LocalPlan) -> Evaluation:
         self.module.eval()
         with torch.no_grad():
-            right = self.module(self.rows.features(places)).argmax(1).cpu().numpy() == y
-        weights = np.broadcast_to(self.rows.weights(places), y.shape)
-        n_classes = self.rows.n_classes
-        hits = np.bincount(y, weights * right, n_classes)
-        return balanced_recall(hits, np.bincount(y, weights, n_classes))[None]
+            return evaluate(self.module, rows, np.array([client]), plan)
+
+    def _validate(self, client: int, plan: LocalPlan) -> NDArray[np.float64]:
+        assert self.held_out is not None
+        found = self._evaluate(self.held_out, client, plan)
+        return np.stack([found.loss, found.counts.sum(1)], 1)
 
 
 def stochastic_seed(seed: int, round_: int, client: int) -> int:

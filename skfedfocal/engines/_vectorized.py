@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skfedfocal._batches import Block, schedule
-from skfedfocal._local import LocalPlan, balanced_recall
+from skfedfocal._local import LocalPlan
 from skfedfocal._module import ParameterLayout
 from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._engine import Engine, Updates
+from skfedfocal.engines._evaluate import Evaluation, evaluate
 from skfedfocal.engines._kernels import Batch, Kernel, choose_kernel
 
 _SEGMENT_VALUES = 1 << 21  # features fetched at a time: 8 MB in single precision
@@ -26,9 +27,12 @@ class VectorizedEngine(Engine):
     numbers are those of `LoopEngine`.
     """
 
-    def __init__(self, module: nn.Module, rows: FederatedRows):
+    def __init__(
+        self, module: nn.Module, rows: FederatedRows, held_out: FederatedRows | None = None
+    ):
         self.module = module
         self.rows = rows
+        self.held_out = held_out
         self.layout = ParameterLayout.of(module)
         self.kernel: Kernel = choose_kernel(module, rows)
 
@@ -47,6 +51,7 @@ class VectorizedEngine(Engine):
         plan: LocalPlan,
         *,
         want_recall: bool = False,
+        want_validation: bool = False,
     ) -> Iterator[Updates]:
         start = self.layout.split(theta)
         blocks = schedule(
@@ -59,13 +64,18 @@ class VectorizedEngine(Engine):
             block_size=self.kernel.block_size,
         )
         for block in blocks:
-            recalls = self._recalls(start, block.members) if want_recall else None
+            recalls = validation = None
+            if want_recall:
+                recalls = self._evaluate(self.rows, start, block.members, plan).recall
+            if want_validation:
+                validation = self._validate(start, block.members, plan)
             models, losses = self._train_block(start, block, round_, plan)
             yield Updates(
                 clients=block.members,
                 sizes=self.sizes[block.members],
                 losses=losses,
                 recalls=recalls,
+                validation=validation,
                 deltas=torch.cat([m.flatten(1) for m in models], 1) - theta,
             )
 
@@ -122,24 +132,17 @@ class VectorizedEngine(Engine):
     def layout_dtype(self) -> torch.dtype:
         return next(self.module.parameters()).dtype
 
-    def _recalls(self, start: list[Tensor], members: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Balanced recall of the global model on each member's rows."""
-        offsets = self.rows.layout.offsets
-        n_classes = self.rows.n_classes
-        recalls = np.empty(len(members))
-        for i, client in enumerate(members):
-            hits, counts = np.zeros((2, n_classes))
-            step = max(1, _SEGMENT_VALUES // self.kernel.row_values)
-            for lo in range(offsets[client], offsets[client + 1], step):
-                places = np.arange(lo, min(lo + step, offsets[client + 1]))
-                y = self.rows.labels(places)
-                weights = np.broadcast_to(self.rows.weights(places), y.shape)
-                logits = self.kernel.predict(start, self.rows.features(places))
-                right = logits.argmax(1).cpu().numpy() == y
-                hits += np.bincount(y, weights * right, n_classes)
-                counts += np.bincount(y, weights, n_classes)
-            recalls[i] = balanced_recall(hits, counts)
-        return recalls
+    def _evaluate(
+        self, rows: FederatedRows, start: list[Tensor], members: NDArray[np.int64], plan: LocalPlan
+    ) -> Evaluation:
+        return evaluate(lambda x: self.kernel.predict(start, x), rows, members, plan)
+
+    def _validate(
+        self, start: list[Tensor], members: NDArray[np.int64], plan: LocalPlan
+    ) -> NDArray[np.float64]:
+        assert self.held_out is not None
+        found = self._evaluate(self.held_out, start, members, plan)
+        return np.stack([found.loss, found.counts.sum(1)], 1)
 
 
 def _segments(start: NDArray[np.int64], max_rows: int) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,94 @@
+"""The class prior without counts: read off one aggregated update."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from skfedfocal._local import LocalPlan
+from skfedfocal._module import ParameterLayout, flatten
+from skfedfocal.engines import Engine
+from skfedfocal.losses import CrossEntropyLoss
+
+
+def estimate_class_prior(engine: Engine, module: nn.Module, plan: LocalPlan) -> NDArray[np.float64]:
+    r"""Share of each class in the rows of all clients, from the update of the last layer.
+
+    The clients are sent the model with its last layer set to zero, whose softmax is 1/C for every
+    row. One full-batch step of cross-entropy with step length :math:`\eta` then moves the last
+    bias by :math:`\Delta b_c = \eta (\pi_c - 1/C)`, and the mean over clients, weighted by rows, is
+    the federation's prior.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where the clients are; each takes part once.
+    module : torch.nn.Module
+        Ends in a linear layer with a bias.
+    plan : LocalPlan
+        Gives the step length.
+
+    Returns
+    -------
+    prior : ndarray of shape (n_classes,)
+        Sums to 1.
+
+    Raises
+    ------
+    ValueError
+        If the module does not end in a linear layer with a bias.
+
+    Notes
+    -----
+    Only the aggregate is looked at, so that a secure sum suffices; it tells the server the same as
+    summed label counts. The published estimate from last-layer updates (GBME, ICCV 2023) reads each
+    client's weights after ordinary training and sets what comes out negative, which is every class
+    rarer than 1/C, to a constant; with the zeroed layer there is nothing to guess.
+    """
+    last = _last_layer(module)
+    probe = copy.deepcopy(module)
+    with torch.no_grad():
+        probe.get_submodule(last).weight.zero_()
+        probe.get_submodule(last).bias.zero_()
+    theta = flatten(probe)
+    step = replace(
+        plan,
+        loss=CrossEntropyLoss(),
+        class_weight=None,
+        constants=None,
+        n_epochs=1,
+        batch_size=_WHOLE,
+        momentum=0.0,
+        weight_decay=0.0,
+        proximal=0.0,
+    )
+    layout = ParameterLayout.of(module)
+    place = layout.names.index(f"{last}.bias" if last else "bias")
+    moved, total = 0.0, 0.0
+    for reply in engine.train(theta, np.arange(len(engine.sizes)), 0, step):
+        bias = layout.split(reply.weighted_sum(reply.sizes)[None])[place][0]
+        moved = moved + bias.cpu().numpy()
+        total += reply.sizes.sum()
+    n_classes = len(moved)
+    prior = np.maximum(moved / total / plan.learning_rate + 1 / n_classes, 0.0)
+    return prior / prior.sum()
+
+
+_WHOLE = np.iinfo(np.int32).max  # more rows than any client has: one batch of all
+
+
+def _last_layer(module: nn.Module) -> str:
+    """Name of the module's last linear layer."""
+    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    if not linear or module.get_submodule(linear[-1]).bias is None:
+        raise ValueError(
+            "class_weight='estimated' reads the class frequencies off the bias of the module's "
+            "last layer; the module must end in nn.Linear with a bias, or use "
+            "class_weight='balanced'."
+        )
+    return linear[-1]

@@ -1,0 +1,115 @@
+"""Fitted models as files that hold no code."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skfedfocal._base import BaseFederatedClassifier
+from skfedfocal._plain import ModelFileError, read_plain, write_plain
+from skfedfocal.preprocessing import FederatedStandardScaler
+
+_GIVEN = "module is given when the model is loaded"
+
+
+def save_model(estimator: Any, path: str | os.PathLike[str]) -> None:
+    """Write a fitted classifier, or a pipeline of scaler and classifier, to a file.
+
+    The file holds numbers and texts only, and a checksum; it is written under another name first,
+    so that no reader meets half of it. A `module` of one's own is not in it: see `load_model`.
+
+    Parameters
+    ----------
+    estimator : FedFocalClassifier, FederatedClassifier, FederatedStandardScaler or Pipeline
+        What to write; a pipeline may hold these and scikit-learn's StandardScaler.
+    path : str or path-like
+        The file.
+    """
+    write_plain(path, describe(estimator))
+
+
+def load_model(path: str | os.PathLike[str], *, module: Any = None) -> Any:
+    """Read a file of `save_model`. No code in it is run: there is none.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    module : callable or torch.nn.Module, default=None
+        The `module` parameter that the classifier had, unless that was None.
+
+    Returns
+    -------
+    estimator : object
+        As it was when written.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, not of this package, or needs a module that was not given.
+    """
+    described = read_plain(path)
+    try:
+        return rebuild(described, module)
+    except ModelFileError:
+        raise
+    except Exception as error:
+        raise ModelFileError(
+            f"{path} does not hold a model: {type(error).__name__}: {error}"
+        ) from error
+
+
+def describe(estimator: Any) -> dict[str, Any]:
+    """Parameters and fitted state of an estimator as values for `to_plain`."""
+    if isinstance(estimator, Pipeline):
+        return {"steps": [(name, describe(step)) for name, step in estimator.steps]}
+    name = type(estimator).__name__
+    if type(estimator) is not _kinds().get(name):
+        raise TypeError(f"{name} cannot be written; only {sorted(_kinds())} and pipelines of them.")
+    state = {
+        key: value
+        for key, value in vars(estimator).items()
+        if key.endswith("_") and not key.startswith("_")
+    }
+    params = estimator.get_params(deep=False)
+    if params.get("module") is not None:
+        params["module"] = _GIVEN
+    seed = params.get("random_state")
+    if seed is not None and not isinstance(seed, Integral):
+        params["random_state"] = state.get("seed_")
+    return {"kind": name, "params": params, "state": state}
+
+
+def rebuild(described: dict[str, Any], module: Any = None) -> Any:
+    """The estimator of `describe`."""
+    if "steps" in described:
+        return Pipeline([(name, rebuild(step, module)) for name, step in described["steps"]])
+    params = dict(described["params"])
+    if params.get("module") == _GIVEN:
+        if module is None:
+            raise ModelFileError(
+                "The model was trained with a module of its own; pass the same as module=."
+            )
+        params["module"] = module
+    estimator = _kinds()[described["kind"]](**params)
+    for name, value in described["state"].items():
+        if not (name.endswith("_") and not name.startswith("_")):
+            raise ModelFileError(f"{name!r} is not a fitted attribute.")
+        setattr(estimator, name, value)
+    return estimator
+
+
+def _kinds() -> dict[str, type]:
+    kinds: dict[str, type] = {}
+    ahead: list[type] = [BaseFederatedClassifier]
+    while ahead:
+        kind = ahead.pop()
+        ahead += kind.__subclasses__()
+        if kind.__module__.partition(".")[0] == "skfedfocal":
+            kinds[kind.__name__] = kind
+    del kinds["BaseFederatedClassifier"]
+    return kinds | {c.__name__: c for c in (FederatedStandardScaler, StandardScaler)}

@@ -1,0 +1,87 @@
+"""The federated scaler is scikit-learn's, from sums."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skfedfocal import FederatedClassifier
+from skfedfocal._moments import merge, moments
+from skfedfocal.preprocessing import FederatedStandardScaler
+
+
+@parametrize_with_checks([FederatedStandardScaler()])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_rows=st.integers(1, 60),
+    n_clients=st.integers(1, 8),
+    offset=st.sampled_from([0.0, 1.0, -1e3, 1e6]),
+    weighted=st.booleans(),
+)
+def test_equals_standard_scaler_whatever_the_partition(seed, n_rows, n_clients, offset, weighted):
+    rng = np.random.default_rng(seed)
+    X = offset + rng.normal(size=(n_rows, 3)) * [1.0, 1e-3, 1e3]
+    weight = rng.integers(0, 4, n_rows).astype(float) if weighted else None
+    if weighted:
+        weight[0] = 1.0
+    clients = rng.integers(0, n_clients, n_rows)
+    ours = FederatedStandardScaler().fit(X, sample_weight=weight, clients=clients)
+    theirs = StandardScaler().fit(X, sample_weight=weight)
+    assert_allclose(ours.mean_, theirs.mean_, rtol=1e-10, atol=1e-10)
+    # Far from 0, the rounding of the means themselves is all that is left of a small variance.
+    spread = np.maximum(1, np.abs(theirs.mean_) / theirs.scale_ / 1e3)
+    assert (np.abs(ours.scale_ / theirs.scale_ - 1) <= 1e-10 * spread).all()
+    assert ours.n_samples_seen_ == theirs.n_samples_seen_
+
+
+def test_transform_equals_standard_scaler_on_columns_of_all_scales():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 5)) * [1e12, 1e-12, 1.0, 0.0, 3.0] + [0, 0, 1e3, 7.0, -2.0]
+    clients = rng.integers(0, 7, 300)
+    ours = FederatedStandardScaler().fit(X, clients=clients)
+    theirs = StandardScaler().fit(X)
+    assert_allclose(ours.transform(X), theirs.transform(X), rtol=1e-10, atol=1e-10)
+    assert_allclose(ours.inverse_transform(ours.transform(X)), X, rtol=1e-10, atol=1e-10)
+    assert_array_equal(ours.scale_ == 1, theirs.scale_ == 1)
+
+
+def test_a_client_without_weight_adds_nothing():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20, 2))
+    parts = [moments(X[:10]), moments(X[10:], np.zeros(10))]
+    assert_allclose(merge(parts).mean, X[:10].mean(0), rtol=1e-14)
+    assert_allclose(merge(parts[::-1]).variance, X[:10].var(0), rtol=1e-14)
+
+
+def test_all_weights_zero_is_an_error():
+    with pytest.raises(ValueError, match="non-zero"):
+        FederatedStandardScaler().fit(np.ones((3, 1)), sample_weight=np.zeros(3))
+
+
+def test_without_mean_or_std_only_the_other_is_done():
+    X = np.array([[1.0], [3.0]])
+    assert_array_equal(FederatedStandardScaler(with_std=False).fit_transform(X), [[-1], [1]])
+    assert_array_equal(FederatedStandardScaler(with_mean=False).fit_transform(X), [[1], [3]])
+
+
+def test_in_a_pipeline_with_clients():
+    rng = np.random.default_rng(0)
+    X = rng.normal(5, 3, size=(60, 2))
+    y = (X[:, 0] > 5).astype(int)
+    clients = np.repeat([0, 1, 2], 20)
+    classifier = FederatedClassifier((4,), n_rounds=2, random_state=0)
+    model = make_pipeline(FederatedStandardScaler(), classifier).fit(
+        X, y, federatedstandardscaler__clients=clients, federatedclassifier__clients=clients
+    )
+    by_hand = clone(classifier).fit(model[0].transform(X), y, clients=clients)
+    assert_array_equal(model[-1].theta_, by_hand.theta_)

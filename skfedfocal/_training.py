@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,10 +28,10 @@ class Patience:
 class Checkpoint(Protocol):
     """Where a training is written down after each round, to go on from after a crash."""
 
-    def restore(self, federation: Federation) -> tuple[Federation, list[Round]]:
-        """The federation as of the last round written down, and the rounds until then."""
+    def restore(self, training: Training) -> None:
+        """Bring the training to where it was after the last round written down, if any."""
 
-    def save(self, federation: Federation, history: list[Round]) -> None:
+    def save(self, training: Training) -> None:
         """Write down a complete round."""
 
 
@@ -58,27 +59,28 @@ class Training:
     ):
         self.federation = federation
         self.history: list[Round] = []
-        self._checkpoint = checkpoint
-        if checkpoint is not None:
-            self.federation, self.history = checkpoint.restore(federation)
         self._patience = patience
         self._recent: deque[Tensor] = deque(maxlen=average_rounds)
         self._best: tuple[float, Tensor] = (np.inf, federation.theta)
         self._n_waited = 0
+        self._checkpoint = checkpoint
+        if checkpoint is not None:
+            checkpoint.restore(self)
 
     def rounds(self, engine: Engine, n_rounds: int) -> Iterator[Round]:
         """Train until there are that many rounds, or until patience ends."""
-        if len(self.history) >= n_rounds:  # a checkpoint had them all
+        if len(self.history) >= n_rounds or self._is_over():  # a checkpoint had them all
             return
         for federation, report in run_rounds(self.federation, engine):
             sent = self.federation.theta  # what this round's validation loss is about
             self.federation = federation
             self.history.append(report)
             self._recent.append(federation.theta)
+            self._watch(report.validation_loss, sent)
             if self._checkpoint is not None:
-                self._checkpoint.save(federation, self.history)
+                self._checkpoint.save(self)
             yield report
-            if len(self.history) == n_rounds or self._is_over(report.validation_loss, sent):
+            if len(self.history) == n_rounds or self._is_over():
                 return
 
     def model(self) -> Tensor:
@@ -96,12 +98,43 @@ class Training:
             names.remove("validation_loss")
         return {name: np.array([getattr(r, name) for r in self.history]) for name in names}
 
-    def _is_over(self, validation_loss: float, sent: Tensor) -> bool:
+    def state(self) -> dict[str, Any]:
+        """All that later rounds depend on, in plain values and arrays; for a checkpoint."""
+        return {
+            "theta": self.federation.theta,
+            "state": dict(self.federation.state),
+            "stats": dict(vars(self.federation.stats)),
+            "history": [asdict(report) for report in self.history],
+            "recent": list(self._recent),
+            "best": self._best,
+            "n_waited": self._n_waited,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was taken; what follows is the same to the last bit."""
+        like = self.federation.theta
+        stats = copy.copy(self.federation.stats)
+        vars(stats).update(state["stats"])
+        self.history = [Round(**report) for report in state["history"]]
+        self.federation = replace(
+            self.federation,
+            theta=state["theta"].to(like),
+            state={name: value.to(like) for name, value in state["state"].items()},
+            stats=stats,
+            n_rounds=self.history[-1].round if self.history else self.federation.n_rounds,
+        )
+        self._recent.extend(theta.to(like) for theta in state["recent"])
+        self._best = (state["best"][0], state["best"][1].to(like))
+        self._n_waited = state["n_waited"]
+
+    def _is_over(self) -> bool:
+        return self._patience is not None and self._n_waited >= self._patience.n_rounds
+
+    def _watch(self, validation_loss: float, sent: Tensor) -> None:
         if self._patience is None:
-            return False
+            return
         if validation_loss < self._best[0] - self._patience.tol:
             self._best = (validation_loss, sent)
             self._n_waited = 0
         else:
             self._n_waited += 1
-        return self._n_waited >= self._patience.n_rounds

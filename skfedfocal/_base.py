@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from skfedfocal._clients import ClientLayout
 from skfedfocal._federation import assemble, resume
-from skfedfocal._inputs import as_rows
+from skfedfocal._inputs import as_before_on_error, as_rows, check_finite, plain
 from skfedfocal._module import build_module, check_module, load_flat, takes_indices
 from skfedfocal._progress import progress
 from skfedfocal._threads import one_thread
@@ -40,6 +40,13 @@ from skfedfocal.losses import Loss
 from skfedfocal.selection import SELECTIONS, Selection
 from skfedfocal.strategies import STRATEGIES, Strategy
 
+# What scikit-learn checks of X; `check_finite` does the rest once the module's type is known.
+_ACCEPTED: dict[str, Any] = {
+    "accept_sparse": "csr",
+    "allow_nd": True,
+    "dtype": "numeric",
+    "ensure_all_finite": False,
+}
 _PREDICT_VALUES = 1 << 20  # features per block of prediction: 4 MB in single precision
 
 
@@ -159,7 +166,8 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
             If training diverges; the model of the last good round is kept.
         """
         go_on = self.warm_start and hasattr(self, "theta_")
-        self._train(X, y, sample_weight, clients, self.n_rounds, go_on=go_on)
+        with as_before_on_error(self):
+            self._train(X, y, sample_weight, clients, self.n_rounds, go_on=go_on)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -193,7 +201,8 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
             The fitted estimator.
         """
         go_on = hasattr(self, "theta_")
-        self._train(X, y, sample_weight, clients, 1, go_on=go_on, classes=classes)
+        with as_before_on_error(self):
+            self._train(X, y, sample_weight, clients, 1, go_on=go_on, classes=classes)
         return self
 
     def decision_function(self, X: Any) -> NDArray[Any]:
@@ -332,6 +341,7 @@ default="population"
         module = self._build_module(X.shape[1:], len(classes), seed)
         dtype = next(module.parameters()).dtype
         row_dtype = torch.int64 if takes_indices(module) and X.dtype.kind in "iu" else dtype
+        check_finite(X, row_dtype, getattr(self, "feature_names_in_", None))
         check_module(
             module, dense_rows(X, slice(0, 2), row_dtype, torch.device("cpu")), len(classes)
         )
@@ -393,9 +403,7 @@ default="population"
         self, X: Any, y: Any, sample_weight: Any, clients: Any, reset: bool
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None, ClientLayout]:
         """Checked rows without those of weight 0, and whose they are."""
-        X, y = validate_data(
-            self, _detached(X), y, reset=reset, accept_sparse="csr", allow_nd=True, dtype="numeric"
-        )
+        X, y = validate_data(self, X, y, reset=reset, **_ACCEPTED)
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
         check_classification_targets(y)
@@ -474,9 +482,7 @@ default="population"
     def _log_posterior(self, X: Any) -> Tensor:
         """Log-probabilities of shape (n_samples, n_classes), on the CPU."""
         check_is_fitted(self)
-        X = validate_data(
-            self, _detached(X), reset=False, accept_sparse="csr", allow_nd=True, dtype="numeric"
-        )
+        X = validate_data(self, plain(X, "X"), reset=False, **_ACCEPTED)
         if X.shape[1:] != self.row_shape_:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but those of fit had {self.row_shape_}."
@@ -485,6 +491,7 @@ default="population"
         parameter = next(module.parameters())
         indices = takes_indices(module) and X.dtype.kind in "iu"
         dtype = torch.int64 if indices else parameter.dtype
+        check_finite(X, dtype, getattr(self, "feature_names_in_", None))
         step = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
         with torch.no_grad(), one_thread():
             blocks = [
@@ -542,11 +549,6 @@ default="population"
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = self.module is not None
         return tags
-
-
-def _detached(X: Any) -> Any:
-    """A tensor leaves its graph; everything else stays as it is."""
-    return X.detach().cpu().numpy() if isinstance(X, Tensor) else X
 
 
 def _device(name: str) -> torch.device:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from scipy import sparse
+from torch import Tensor
 
 
 def as_rows(X: Any, y: Any, sample_weight: Any, clients: Any) -> tuple[Any, Any, Any, Any]:
@@ -35,7 +39,7 @@ def as_rows(X: Any, y: Any, sample_weight: Any, clients: Any) -> tuple[Any, Any,
                 "per client."
             )
         return _join(list(range(len(X))), list(zip(X, y, weights, strict=True)))
-    return X, y, sample_weight, clients
+    return plain(X, "X"), plain(y, "y"), plain(sample_weight, "sample_weight"), clients
 
 
 def _partition(client: Any, part: Any) -> tuple[Any, Any, Any]:
@@ -68,6 +72,11 @@ def _ndim(part: Any) -> int:
 def _join(ids: list[Any], parts: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any, Any]:
     if not parts:
         raise ValueError("There are no partitions; pass at least one client's (X, y).")
+    names = ("X", "y", "sample_weight")
+    parts = [
+        tuple(plain(v, f"{name} of client {client!r}") for v, name in zip(part, names, strict=True))
+        for client, part in zip(ids, parts, strict=True)
+    ]
     sizes = []
     first = parts[0][0]
     for client, (X, y, weight) in zip(ids, parts, strict=True):
@@ -136,3 +145,70 @@ def _repeat(ids: list[Any], sizes: list[int]) -> Any:
     mixed = np.empty(len(ids), object)
     mixed[:] = ids
     return np.repeat(mixed, sizes)
+
+
+def plain(values: Any, name: str) -> Any:
+    """A tensor leaves its graph, masked entries are refused, everything else stays as it is."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().numpy()
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} has {np.ma.count_masked(values)} masked entries; fill them or leave their "
+            "rows out."
+        )
+    return values
+
+
+def check_finite(X: Any, dtype: torch.dtype, names: NDArray[Any] | None) -> None:
+    """Raise ValueError where X has values that are NaN, infinite, or too large for the type.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...) or CSR matrix
+        Checked without a copy.
+    dtype : torch.dtype
+        What X will be computed with.
+    names : ndarray of shape (n_features,) or None
+        Names of the columns.
+    """
+    values = X.data if sparse.issparse(X) else X
+    limit = (torch.finfo if dtype.is_floating_point else torch.iinfo)(dtype).max
+    if values.dtype.kind == "f":
+        limit = min(limit, float(np.finfo(values.dtype).max))
+    elif values.dtype.kind == "b" or np.iinfo(values.dtype).max <= limit:
+        return
+    if not values.size or (-limit <= values.min().item() and values.max().item() <= limit):
+        return  # false where either is NaN
+    wrong = ~((values >= -limit) & (values <= limit))
+    counts = {
+        "NaN": np.isnan(values).sum(),
+        "infinity": np.isinf(values).sum(),
+        f"too large for {dtype} (beyond {limit:.4g})": (wrong & np.isfinite(values)).sum(),
+    }
+    found = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    column: Any
+    if sparse.issparse(X):
+        column = int(X.indices[wrong].min())
+    else:
+        by_column = wrong.any(0)
+        column = tuple(map(int, np.unravel_index(by_column.argmax(), by_column.shape)))
+        column = column[0] if len(column) == 1 else column
+    if names is not None:
+        column = f"{column} ({names[column]!r})"
+    raise ValueError(
+        f"X contains values that cannot be computed with: {found}; first in column {column}. "
+        "Impute or scale them, or leave their rows out."
+    )
+
+
+@contextmanager
+def as_before_on_error(estimator: Any) -> Iterator[None]:
+    """Undo what a failed fit did to its estimator, unless a round ended and its model was kept."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        if vars(estimator).get("history_") is before.get("history_"):
+            vars(estimator).clear()
+            vars(estimator).update(before)
+        raise

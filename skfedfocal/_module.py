@@ -6,16 +6,22 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import torch
+from sklearn.utils._param_validation import InvalidParameterError
 from torch import Tensor, nn
 
 ModuleSpec = nn.Module | Callable[[Any, int], nn.Module] | None
 
 
-def mlp(n_features: int, n_classes: int, hidden_layer_sizes: Sequence[int]) -> nn.Sequential:
+def mlp(n_features: int, n_classes: int, hidden_layer_sizes: Sequence[Any]) -> nn.Sequential:
     """Linear layers with ReLU between them."""
+    if not all(isinstance(width, Integral) and int(width) >= 1 for width in hidden_layer_sizes):
+        raise InvalidParameterError(
+            f"hidden_layer_sizes must be integers of at least 1; got {hidden_layer_sizes!r}."
+        )
     widths = [n_features, *hidden_layer_sizes]
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
@@ -133,7 +139,13 @@ def flatten(module: nn.Module) -> Tensor:
 
 def load_flat(module: nn.Module, theta: Tensor) -> None:
     """Write a flat vector of shape (p,) into the module's trainable parameters."""
+    layout = ParameterLayout.of(module)
+    if theta.numel() != layout.n_params:
+        raise ValueError(
+            f"module has {layout.n_params} parameters to train, but the model to go on from has "
+            f"{theta.numel()}; fit anew, without warm_start."
+        )
     with torch.no_grad():
-        parts = ParameterLayout.of(module).split(theta)
+        parts = layout.split(theta)
         for parameter, part in zip(trainable(module), parts, strict=True):
             parameter.copy_(part)

@@ -1,0 +1,72 @@
+"""scikit-learn's common checks, for every public estimator."""
+
+import inspect
+
+from sklearn.base import BaseEstimator
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+import skfedfocal
+from skfedfocal import FederatedClassifier, FedFocalClassifier
+
+
+class DoubleMLP:
+    """Builds an MLP in double precision.
+
+    A function would do, but its repr has an address in it, and test names must be the same in all
+    processes of pytest-xdist.
+    """
+
+    def __call__(self, n_features, n_classes):
+        return nn.Sequential(
+            nn.Linear(n_features, 16), nn.ReLU(), nn.Linear(16, n_classes)
+        ).double()
+
+    def __repr__(self):
+        return "DoubleMLP()"
+
+
+SINGLE = [
+    FedFocalClassifier(n_rounds=15),
+    FederatedClassifier(n_rounds=15),
+]
+DOUBLE = [
+    FedFocalClassifier(n_rounds=15, module=DoubleMLP()),
+    FedFocalClassifier(
+        n_rounds=15,
+        module=DoubleMLP(),
+        class_weight="local",
+        client_gamma=1.0,
+        strategy="fedprox",
+    ),
+    FederatedClassifier(n_rounds=15, module=DoubleMLP()),
+]
+
+
+def below_single_precision(estimator):
+    """The only exceptions, and only where the module computes in single precision."""
+    reason = (
+        "compares two fits at rtol=1e-7, where one rounding in single precision is 6e-8; "
+        "passes with a module in double precision"
+    )
+    return {
+        "check_sample_weight_equivalence_on_dense_data": reason,
+        "check_sample_weight_equivalence_on_sparse_data": reason,
+    }
+
+
+@parametrize_with_checks(SINGLE, expected_failed_checks=below_single_precision)
+def test_common_checks_in_single_precision(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks(DOUBLE, expected_failed_checks=lambda estimator: {})
+def test_common_checks_in_double_precision(estimator, check):
+    check(estimator)
+
+
+def test_every_public_estimator_is_checked():
+    public = [getattr(skfedfocal, name) for name in skfedfocal.__all__]
+    estimators = {c for c in public if inspect.isclass(c) and issubclass(c, BaseEstimator)}
+    assert {type(instance) for instance in SINGLE} == estimators
+    assert {type(instance) for instance in DOUBLE} == estimators

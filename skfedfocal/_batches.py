@@ -53,7 +53,8 @@ class Block:
     alive, width : ndarray of shape (n_steps,)
     start : ndarray of shape (n_steps + 1,)
     places : ndarray of shape (start[-1],)
-        Place of each row in the client-by-client order; anything for padding.
+        Place of each row in the client-by-client order; for padding the client's own first, so that
+        no client's model ever meets another's rows.
     share : ndarray of shape (start[-1],)
         Weight of each row in the mean over its batch; 0 for padding.
     """
@@ -140,7 +141,7 @@ def _blocks(
     b = block_of[j]
     rank = np.arange(len(j)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     batch, i = np.divmod(rank, batch_size)
-    places = np.zeros(base[-1], np.int64)  # padding is any row, with share 0
+    places = np.zeros(base[-1], np.int64)
     share = np.zeros(base[-1])
     for epoch in range(n_epochs):
         t = batch + epoch * steps[j]
@@ -148,6 +149,13 @@ def _blocks(
         drawn = shuffled_places(seed, round_, epoch, clients, sizes)
         places[slot] = np.repeat(offsets[clients], sizes) + drawn
         share[slot] = 1.0 / length[j, t]
+
+    padding = np.flatnonzero(share == 0)
+    step_starts = (base[:-1, None] + start[:, :-1]).ravel()
+    step = np.searchsorted(step_starts, padding, side="right") - 1
+    b, t = np.divmod(step, len(s))
+    owner = first[b] + (padding - step_starts[step]) // width[b, t]
+    places[padding] = offsets[clients[owner]]
 
     for block, lo in enumerate(first):
         n_steps = int((alive[block] > 0).sum())

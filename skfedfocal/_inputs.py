@@ -39,7 +39,7 @@ def as_rows(X: Any, y: Any, sample_weight: Any, clients: Any) -> tuple[Any, Any,
                 "per client."
             )
         return _join(list(range(len(X))), list(zip(X, y, weights, strict=True)))
-    return plain(X, "X"), plain(y, "y"), plain(sample_weight, "sample_weight"), clients
+    return plain(X, "X"), labels(plain(y, "y")), plain(sample_weight, "sample_weight"), clients
 
 
 def _partition(client: Any, part: Any) -> tuple[Any, Any, Any]:
@@ -96,7 +96,7 @@ def _join(ids: list[Any], parts: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, 
         raise ValueError("Give sample_weight for every client or for none.")
     return (
         _stack([X for X, *_ in parts]),
-        np.concatenate([np.asarray(y) for _, y, _ in parts]),
+        np.concatenate([np.asarray(labels(y)) for _, y, _ in parts]),
         np.concatenate([np.asarray(w) for *_, w in parts]) if any(weighted) else None,
         _repeat(ids, sizes),
     )
@@ -150,13 +150,22 @@ def _repeat(ids: list[Any], sizes: list[int]) -> Any:
 def plain(values: Any, name: str) -> Any:
     """A tensor leaves its graph, masked entries are refused, everything else stays as it is."""
     if isinstance(values, Tensor):
-        return values.detach().cpu().numpy()
+        values = values.detach().cpu()
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     if np.ma.is_masked(values):
         raise ValueError(
             f"{name} has {np.ma.count_masked(values)} masked entries; fill them or leave their "
             "rows out."
         )
     return values
+
+
+def labels(y: Any) -> Any:
+    """Nullable integers and booleans of pandas stay so, which scikit-learn would make floats."""
+    numpy_dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
+    if numpy_dtype is not None and numpy_dtype.kind in "biu" and not y.isna().any():
+        return y.to_numpy(numpy_dtype)
+    return y
 
 
 def check_finite(X: Any, dtype: torch.dtype, names: NDArray[Any] | None) -> None:

@@ -393,13 +393,21 @@ def focal_gradient(logits: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Te
     rows : Tensor of shape (...)
     gradient : Tensor of shape (..., n_classes)
     """
-    others, gradient = _against_others(logits, y)
+    if logits.shape[-1] == 2:
+        sign = 1 - 2 * y.to(logits.dtype)  # from class 1's logit to the other one's lead
+        others = (logits[..., 1] - logits[..., 0]).mul_(sign)
+    else:
+        others, gradient = _against_others(logits, y)
     log_loss = _softplus(others)
     wrong = torch.sigmoid(others)
     focus = wrong**gamma
     slope = (((1 - wrong) * log_loss).mul_(gamma) + wrong).mul_(focus)
+    rows = focus.mul_(log_loss)
+    if logits.shape[-1] == 2:
+        slope.mul_(sign)
+        return rows, torch.stack((-slope, slope), -1)
     gradient.scatter_(-1, y.unsqueeze(-1), -1.0)
-    return focus.mul_(log_loss), gradient.mul_(slope.unsqueeze(-1))
+    return rows, gradient.mul_(slope.unsqueeze(-1))
 
 
 def focal_log_posterior(logits: Tensor, gamma: float | Tensor) -> Tensor:

@@ -79,5 +79,9 @@ def dense_rows(X: Any, rows: Any, dtype: torch.dtype, device: torch.device) -> T
     """Rows of an array or CSR matrix as a dense tensor."""
     taken = X[rows].toarray() if sparse.issparse(X) else X[rows]
     if isinstance(rows, slice):  # a view, perhaps of memory that must not be written to
-        taken = np.array(taken)
+        taken = np.array(taken, order="C")
+    if not taken.dtype.isnative or taken.dtype.itemsize > 8:  # which torch does not know
+        taken = taken.astype(taken.dtype.newbyteorder("=") if taken.itemsize <= 8 else np.float64)
+    # Row by row, so that results do not depend on how the caller's memory was laid out.
+    taken = np.ascontiguousarray(taken)
     return torch.from_numpy(taken).to(device=device, dtype=dtype)

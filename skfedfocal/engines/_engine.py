@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._local import LocalPlan
+from skfedfocal.engines._deltas import Deltas, DenseDeltas
 
 
-@dataclass(frozen=True)
 class Updates:
     """Replies of m clients to the global model they were sent.
 
-    Attributes
+    Parameters
     ----------
     clients : ndarray of shape (m,)
         Client numbers.
@@ -31,35 +30,48 @@ class Updates:
     validation : ndarray of shape (m, 2) or None
         Sum of the objective's loss over the client's validation rows, of the model it was sent, and
         their weight.
-    deltas : Tensor of shape (m, p)
+    deltas : Tensor of shape (m, p) or Deltas
         Local model minus global model.
     """
 
-    clients: NDArray[np.int64]
-    sizes: NDArray[np.float64]
-    losses: NDArray[np.float64]
-    recalls: NDArray[np.float64] | None
-    validation: NDArray[np.float64] | None
-    deltas: Tensor
+    def __init__(
+        self,
+        clients: NDArray[np.int64],
+        sizes: NDArray[np.float64],
+        losses: NDArray[np.float64],
+        recalls: NDArray[np.float64] | None,
+        validation: NDArray[np.float64] | None,
+        deltas: Tensor | Deltas,
+    ):
+        self.clients = clients
+        self.sizes = sizes
+        self.losses = losses
+        self.recalls = recalls
+        self.validation = validation
+        self._deltas = DenseDeltas(deltas) if isinstance(deltas, Tensor) else deltas
+
+    @property
+    def deltas(self) -> Tensor:
+        """Local model minus global model, of shape (m, p)."""
+        return self._deltas.matrix()
 
     def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
         """``weights @ deltas`` in double precision, of shape (p,)."""
-        return torch.as_tensor(weights, device=self.deltas.device) @ self.deltas.double()
+        return self._deltas.weighted_sum(weights)
 
     def finite(self) -> NDArray[np.bool_]:
         """Which updates are finite throughout, of shape (m,)."""
-        return torch.isfinite(self.deltas).all(1).cpu().numpy()
+        return self._deltas.finite()
 
     def take(self, keep: NDArray[np.bool_]) -> Updates:
         """Only some of the replies."""
-        return replace(
-            self,
-            clients=self.clients[keep],
-            sizes=self.sizes[keep],
-            losses=self.losses[keep],
-            recalls=None if self.recalls is None else self.recalls[keep],
-            validation=None if self.validation is None else self.validation[keep],
-            deltas=self.deltas[torch.as_tensor(keep)],
+        return Updates(
+            self.clients[keep],
+            self.sizes[keep],
+            self.losses[keep],
+            None if self.recalls is None else self.recalls[keep],
+            None if self.validation is None else self.validation[keep],
+            self.deltas[torch.as_tensor(keep)],
         )
 
 

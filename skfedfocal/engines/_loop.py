@@ -86,7 +86,9 @@ class LoopEngine(Engine):
                     losses = plan.loss(logits, torch.as_tensor(y, device=logits.device), constants)
                     weighted = losses * torch.as_tensor(weights.copy()).to(losses)
                     loss = weighted.mean()
-                    gradients = torch.autograd.grad(loss, params)
+                    gradients = torch.autograd.grad(
+                        loss, params, allow_unused=True, materialize_grads=True
+                    )
                     with torch.no_grad():
                         sgd_step(params, list(gradients), momenta, start, plan)
                     batch_losses.append(float(loss.detach()))

@@ -1,0 +1,111 @@
+"""The rows that a block of clients trains on, fetched in the order of steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skfedfocal._batches import Block
+from skfedfocal._local import LocalPlan
+from skfedfocal.engines._data import FederatedRows
+
+_SEGMENT_VALUES = 1 << 21  # features fetched at a time: 8 MB in single precision
+
+
+@dataclass
+class Batch:
+    """One batch of each of k clients.
+
+    Attributes
+    ----------
+    x : Tensor of shape (k, width, ...)
+    y : int64 Tensor of shape (k, width)
+    weight : Tensor of shape (k, width)
+        Weight of each row in its client's objective; 0 for padding.
+    constants : Tensor of shape (n_classes,) or (k, 1, n_classes), or None
+        The loss's numbers by class.
+    """
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor
+    constants: Tensor | None
+
+
+class BlockRows:
+    """Labels, weights and features of a block's batches.
+
+    Parameters
+    ----------
+    block : Block
+        Which rows, in which order.
+    rows : FederatedRows
+        Where they are.
+    plan : LocalPlan
+        Its class weights and loss make the objective.
+    like : Tensor
+        Of the type and on the device of the parameters.
+    """
+
+    def __init__(self, block: Block, rows: FederatedRows, plan: LocalPlan, like: Tensor):
+        self.block = block
+        self._rows = rows
+        counts = rows.label_counts[block.members]
+        y = rows.labels(block.places)
+        weight = block.share * rows.weights(block.places)
+        class_weight = plan.class_weights(counts)
+        if class_weight is not None:
+            of_client = class_weight.ndim == 2
+            weight = weight * (class_weight[block.owners(), y] if of_client else class_weight[y])
+        self.labels = torch.from_numpy(y).to(like.device)
+        self.weight = torch.from_numpy(weight).to(like)
+        self.constants = plan.loss_constants(counts, like)
+
+    def features(self, lo: int, hi: int) -> Tensor:
+        """Features of all rows of the steps lo..hi-1, in their order."""
+        start = self.block.start
+        return self._rows.features(self.block.places[start[lo] : start[hi]])
+
+    def batch(self, step: int, x: Tensor) -> Batch:
+        """The batch of a step, whose features are given, (k * width, ...)."""
+        k, w = int(self.block.alive[step]), int(self.block.width[step])
+        here = slice(int(self.block.start[step]), int(self.block.start[step + 1]))
+        constants = self.constants
+        if constants is not None and constants.ndim == 2:
+            constants = constants[:k, None]
+        return Batch(
+            x.view(k, w, *x.shape[1:]),
+            self.labels[here].view(k, w),
+            self.weight[here].view(k, w),
+            constants,
+        )
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches in order; features are fetched for several steps at a time."""
+        start = self.block.start
+        row_values = max(1, math.prod(self._rows.X.shape[1:]))
+        for lo, hi in _segments(start, max(1, _SEGMENT_VALUES // row_values)):
+            x = self.features(lo, hi)
+            for step in range(lo, hi):
+                yield self.batch(step, x[start[step] - start[lo] : start[step + 1] - start[lo]])
+
+    def n_batches(self, plan: LocalPlan) -> NDArray[np.float64]:
+        """Batches of each client, of shape (m,)."""
+        sizes = self._rows.layout.sizes[self.block.members]
+        return -(-sizes // plan.batch_size) * float(plan.n_epochs)
+
+
+def _segments(start: NDArray[np.int64], max_rows: int) -> Iterator[tuple[int, int]]:
+    """Cut the steps into runs of at most that many rows (or one step)."""
+    lo, n_steps = 0, len(start) - 1
+    while lo < n_steps:
+        hi = int(np.searchsorted(start, start[lo] + max_rows, side="right")) - 1
+        hi = min(max(hi, lo + 1), n_steps)
+        yield lo, hi
+        lo = hi

@@ -1,0 +1,403 @@
+"""The server's side over real sites: gather them, train, keep the outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from torch import nn
+
+from skfedfocal import __version__
+from skfedfocal._base import BaseFederatedClassifier
+from skfedfocal._models import describe
+from skfedfocal._module import check_module, load_flat, takes_indices
+from skfedfocal._moments import Moments, merge, standard_scale
+from skfedfocal._plain import read_plain, to_plain, write_plain
+from skfedfocal._rounds import FederatedTrainingError
+from skfedfocal._training import Training
+from skfedfocal.engines.flower import (
+    STATISTICS,
+    GridEngine,
+    NoReply,
+    Site,
+    SiteError,
+    TooFewClients,
+    ask,
+    module_name,
+)
+from skfedfocal.preprocessing import FederatedStandardScaler
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
+_POLL_SECONDS = 0.5
+Scaler = StandardScaler | FederatedStandardScaler
+
+
+class Coordinator:
+    """Fits an estimator on the rows of sites.
+
+    Parameters
+    ----------
+    grid : Grid
+    estimator : classifier, or Pipeline of scaler and classifier
+    classes : array-like or None
+        Labels that there may be; None for those that the sites have.
+    min_clients : int
+    timeout : float
+        Seconds for each exchange.
+    """
+
+    def __init__(self, grid: Grid, estimator: Any, classes: Any, min_clients: int, timeout: float):
+        self.grid = grid
+        self.scaler, self.classifier = _parts(estimator)
+        self.estimator = estimator
+        self.allowed = None if classes is None else np.unique(classes)
+        self.min_clients = min_clients
+        self.timeout = timeout
+        self.sites: list[Site] = []
+        self.classifier._validate_params()
+        self.loss = self.classifier._resolve_loss()
+        if min_clients < 1 or timeout <= 0:
+            raise ValueError(
+                "min_clients must be at least 1 and timeout above 0; "
+                f"got {min_clients!r} and {timeout!r}."
+            )
+
+    # -- round 0 -------------------------------------------------------------------------------
+
+    def gather(self, sites: int | Sequence[str] | None, wait: float) -> None:
+        """Wait for the sites, ask them for their statistics, and see that they fit together."""
+        names = None if sites is None or isinstance(sites, int) else sorted(map(str, sites))
+        wanted = len(names) if names is not None else sites
+        needed = max(self.min_clients, int(wanted or 0))
+        nodes = self._wait_for(needed, wait)
+        replies, failures = self._ask(nodes)
+        silent = [f"{name} ({no.reason})" for name, no in failures if no.silent]
+        broken = [f"{name} ({no.reason})" for name, no in failures if not no.silent]
+        if broken:
+            raise SiteError(f"Round 0 failed at {'; '.join(broken)}.")
+        self.sites = sorted(replies, key=lambda site: site.name)
+        if len(self.sites) < needed:
+            raise SiteError(
+                f"Round 0: {len(self.sites)} of {needed} sites replied; not {'; '.join(silent)}."
+            )
+        if silent:
+            warnings.warn(
+                f"Training begins without {'; '.join(silent)}.", RuntimeWarning, stacklevel=4
+            )
+        _check_names([site.name for site in self.sites], names)
+        for site in self.sites:
+            _check_fits(site, self.sites[0], self.allowed)
+
+    def _wait_for(self, needed: int, wait: float) -> list[int]:
+        deadline = time.monotonic() + wait
+        while True:
+            nodes = sorted(self.grid.get_node_ids())
+            if len(nodes) >= needed:
+                return nodes
+            if time.monotonic() >= deadline:
+                raise SiteError(
+                    f"{len(nodes)} of the {needed} sites needed came within {wait:g} s; see that "
+                    "the others are running, reach the server, and are registered with it."
+                )
+            time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+
+    def _ask(self, nodes: Sequence[int]) -> tuple[list[Site], list[tuple[str, NoReply]]]:
+        """Statistics of the nodes; and who gave none, by name where it is known."""
+        request = {
+            "module": module_name(self.classifier.module),
+            "label_counts": self._wants_label_counts,
+            "moments": self.scaler is not None,
+        }
+        answers, failures = ask(self.grid, dict.fromkeys(nodes, request), STATISTICS, self.timeout)
+        found = [Site(who, node, facts) for node, (who, facts) in answers.items()]
+        failed = [
+            (f"node {node}" if no.name is None else f"site {no.name!r}", no)
+            for node, no in failures.items()
+        ]
+        return found, failed
+
+    @property
+    def _wants_label_counts(self) -> bool:
+        """Whether round 0 should bring label counts along, which saves an exchange."""
+        if self.classifier.early_stopping:
+            return False  # of the rows left for training, asked for later
+        weighted = self.classifier.class_weight in ("balanced", "effective")
+        return weighted or self.loss.counts == "federated"
+
+    def _recognise(self, online: set[int]) -> None:
+        """Find sites that came back as another node."""
+        lost = {site.name: site for site in self.sites if site.node not in online}
+        new = online - {site.node for site in self.sites}
+        if not (lost and new):
+            return
+        for back in self._ask(sorted(new))[0]:
+            site = lost.get(back.name)
+            if site is None:
+                continue
+            same = ("size", "n_rows", "row_shape", "columns")
+            if all(to_plain(back.facts[k]) == to_plain(site.facts[k]) for k in same):
+                site.node = back.node
+
+    # -- training ------------------------------------------------------------------------------
+
+    def train(self, checkpoint: str | os.PathLike[str] | None) -> None:
+        """Run the rounds and store the fitted state, also that of a training that broke off."""
+        classifier = self.classifier
+        go_on = classifier.warm_start and hasattr(classifier, "theta_")
+        classes = self._classes(go_on)
+        with _Checkpoint.open(checkpoint, self._identity(classes)) as saved:
+            if go_on:
+                seed = classifier.seed_
+            elif saved is not None and saved.seed is not None:
+                seed = saved.seed
+            else:
+                seed = int(check_random_state(classifier.random_state).randint(2**31 - 1))
+            if saved is not None:
+                saved.seed = seed
+            total = self._fit_scaler()
+            row_shape = tuple(self.sites[0].facts["row_shape"])
+            module = self._module(row_shape, len(classes), seed, go_on)
+            engine = self._engine(classes, row_shape, seed, total)
+            self._name_features(classifier, row_shape)
+            names = np.array([site.name for site in self.sites])
+            try:
+                classifier._run(
+                    engine,
+                    module,
+                    self.loss,
+                    classes,
+                    names,
+                    row_shape,
+                    seed,
+                    classifier.n_rounds,
+                    go_on=go_on,
+                    checkpoint=saved,
+                )
+            except TooFewClients as error:
+                raise FederatedTrainingError(str(error)) from error
+            finally:
+                classifier.site_failures_ = [asdict(failure) for failure in engine.failures]
+
+    def _classes(self, go_on: bool) -> NDArray[Any]:
+        found = np.unique(np.concatenate([site.facts["classes"] for site in self.sites]))
+        known = found if self.allowed is None else self.allowed
+        if go_on:
+            known = self.classifier.classes_
+            if len(np.setdiff1d(found, known)):
+                raise SiteError(f"The sites have classes {found} but the model has {known}.")
+        if len(known) < 2:
+            raise SiteError(f"All sites together have one class only, {known}; two are needed.")
+        return known
+
+    def _fit_scaler(self) -> Moments | None:
+        """Merge the sites' means and variances; the scaler is fitted with them."""
+        if self.scaler is None:
+            return None
+        total = merge([Moments(**site.facts["moments"]) for site in self.sites])
+        scaler = self.scaler
+        scaler.n_samples_seen_ = int(total.n) if total.n == int(total.n) else total.n
+        scaler.mean_, scaler.var_ = total.mean, total.variance
+        scaler.scale_ = standard_scale(total) if scaler.with_std else None
+        self._name_features(scaler, (len(total.mean),))
+        return total
+
+    def _name_features(self, estimator: Any, row_shape: tuple[int, ...]) -> None:
+        estimator.n_features_in_ = row_shape[0]
+        columns = self.sites[0].facts["columns"]
+        behind_scaler = self.scaler is not None and estimator is self.classifier
+        if columns is not None and not behind_scaler:  # which gives arrays without names
+            estimator.feature_names_in_ = np.array(columns, object)
+        elif hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+
+    def _module(
+        self, row_shape: tuple[int, ...], n_classes: int, seed: int, go_on: bool
+    ) -> nn.Module:
+        module = self.classifier._build_module(row_shape, n_classes, seed)
+        kind = torch.int64 if takes_indices(module) else next(module.parameters()).dtype
+        check_module(module, torch.zeros((2, *row_shape), dtype=kind), n_classes)
+        if go_on:
+            load_flat(module, torch.from_numpy(self.classifier.last_theta_))
+        return module
+
+    def _engine(
+        self, classes: NDArray[Any], row_shape: tuple[int, ...], seed: int, total: Moments | None
+    ) -> GridEngine:
+        settings = self.classifier
+        scaler = self.scaler
+        task = {
+            "classes": classes,
+            "module": module_name(settings.module),
+            "hidden_layer_sizes": tuple(int(width) for width in settings.hidden_layer_sizes),
+            "row_shape": row_shape,
+            "seed": seed,
+            "engine": settings.engine,
+            "mean": None if total is None or not scaler.with_mean else total.mean,
+            "scale": None if scaler is None else scaler.scale_,
+            "validation_fraction": (
+                float(settings.validation_fraction) if settings.early_stopping else None
+            ),
+        }
+        engine = GridEngine(
+            grid=self.grid,
+            sites=self.sites,
+            rows=np.array([float(site.facts["size"]) for site in self.sites]),
+            counts=_aligned_counts(self.sites, classes) if self._wants_label_counts else None,
+            task=task,
+            min_clients=self.min_clients,
+            timeout=self.timeout,
+            recognise=self._recognise,
+        )
+        if settings.early_stopping:
+            weighted = settings.class_weight in ("balanced", "effective")
+            engine.recount(label_counts=weighted or self.loss.counts == "federated")
+        return engine
+
+    def _identity(self, classes: NDArray[Any]) -> dict[str, Any]:
+        """What a checkpoint must have been written for to be gone on with."""
+        described = describe(self.classifier)["params"]
+        free = {"n_rounds", "verbose", "device", "warm_start"}
+        params = {name: value for name, value in described.items() if name not in free}
+        params["module"] = module_name(self.classifier.module)
+        return {
+            "version": __version__,
+            "classifier": type(self.classifier).__name__,
+            **params,
+            "scaler": None if self.scaler is None else type(self.scaler).__name__,
+            "classes": classes,
+            "sites": [site.name for site in self.sites],
+            "rows of the sites": [site.facts["n_rows"] for site in self.sites],
+            "columns": self.sites[0].facts["columns"],
+        }
+
+
+def _parts(estimator: Any) -> tuple[Any, BaseFederatedClassifier]:
+    """The scaler, if any, and the classifier."""
+    steps = (
+        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
+    )
+    *before, classifier = [step for step in steps if step not in (None, "passthrough")]
+    scalers = all(isinstance(step, Scaler) for step in before) and len(before) <= 1
+    if not (scalers and isinstance(classifier, BaseFederatedClassifier)):
+        raise TypeError(
+            "Over sites, the estimator must be a classifier of skfedfocal, or a Pipeline of one "
+            f"StandardScaler or FederatedStandardScaler and such a classifier; got {estimator!r}."
+        )
+    return (before[0] if before else None), classifier
+
+
+def _check_names(names: list[str], wanted: list[str] | None) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SiteError(
+            f"More than one site is called {twice}; give each its own site= in the node's "
+            "configuration."
+        )
+    if wanted is not None and names != wanted:
+        raise SiteError(f"The sites are {names}, but {wanted} were expected.")
+
+
+def _check_fits(site: Site, first: Site, allowed: NDArray[Any] | None) -> None:
+    """Raise SiteError where a site is not like the first, or has labels it should not have."""
+    if site.facts["version"] != __version__:
+        raise SiteError(
+            f"Site {site.name!r} has skfedfocal {site.facts['version']}, the server {__version__}; "
+            "install the same everywhere."
+        )
+    for fact, word in (("columns", "columns"), ("row_shape", "rows of shape")):
+        if site.facts[fact] != first.facts[fact]:
+            raise SiteError(
+                f"Site {site.name!r} has {word} {site.facts[fact]} but site {first.name!r} has "
+                f"{first.facts[fact]}; all need the same in the same order."
+            )
+    labels, others = site.facts["classes"], first.facts["classes"]
+    if (labels.dtype.kind == "U") != (others.dtype.kind == "U"):
+        raise SiteError(
+            f"Site {site.name!r} has labels {labels.tolist()} but site {first.name!r} has "
+            f"{others.tolist()}; all need numbers or all need texts."
+        )
+    if not (np.isfinite(site.facts["size"]) and site.facts["size"] > 0):
+        raise SiteError(f"Site {site.name!r} reports {site.facts['size']} rows.")
+    if allowed is not None:
+        unknown = [label for label in labels.tolist() if label not in allowed.tolist()]
+        if unknown:
+            raise SiteError(
+                f"Site {site.name!r} has classes {unknown} that are not among {allowed.tolist()}."
+            )
+
+
+def _aligned_counts(sites: Sequence[Site], classes: NDArray[Any]) -> NDArray[np.float64]:
+    counts = np.zeros((len(sites), len(classes)))
+    for row, site in zip(counts, sites, strict=True):
+        row[np.searchsorted(classes, site.facts["classes"])] = site.facts["label_counts"]
+    return counts
+
+
+class _Checkpoint:
+    """A training's state in a file, rewritten after each round; one process at a time."""
+
+    def __init__(self, path: Path, identity: dict[str, Any]):
+        self.path = path
+        self.identity = identity
+        self.seed: int | None = None
+        self._stored = read_plain(path) if path.exists() else None
+        if self._stored is not None:
+            before, now = to_plain(self._stored["identity"]), to_plain(identity)
+            pairs = zip(before["dict"], now["dict"], strict=False)
+            for (name, old), (_, new) in pairs:
+                if old != new:
+                    raise ValueError(
+                        f"The checkpoint {path} was written with {name} {old}, but now it is "
+                        f"{new}; use the same, or another file."
+                    )
+            self.seed = self._stored["seed"]
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls, path: str | os.PathLike[str] | None, identity: dict[str, Any]
+    ) -> Iterator[_Checkpoint | None]:
+        """The checkpoint at a path, locked; nothing where there is none."""
+        if path is None:
+            yield None
+            return
+        with _locked(Path(path)):
+            yield cls(Path(path), identity)
+
+    def restore(self, training: Training) -> None:
+        if self._stored is not None:
+            training.restore(self._stored["training"])
+
+    def save(self, training: Training) -> None:
+        state = {"identity": self.identity, "seed": self.seed, "training": training.state()}
+        write_plain(self.path, state)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside a file; the system lets go of it however the process ends."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RuntimeError(f"Another process is using the checkpoint {path}.") from error
+        yield

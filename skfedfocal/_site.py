@@ -1,0 +1,315 @@
+"""What a site does with its rows: count them, and train on them as `fit` would.
+
+Requests and replies are plain data (`skfedfocal._plain`); nothing here knows how they travel.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from skfedfocal._clients import ClientLayout
+from skfedfocal._local import LocalPlan
+from skfedfocal._module import build_module, takes_indices
+from skfedfocal._moments import moments, scaled
+from skfedfocal._threads import one_thread
+from skfedfocal._validation import validation_rows
+from skfedfocal.engines import ENGINES, Updates
+from skfedfocal.engines._data import FederatedRows
+
+Config = Mapping[str, Any]
+LoadData = Callable[[Config], tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class SiteRows:
+    """A site's table, checked.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, ...) or CSR matrix
+    y : ndarray of shape (n_rows,)
+        Labels as they are.
+    sample_weight : ndarray of shape (n_rows,) or None
+    columns : list of str or None
+        Names of the columns of X, where they are all strings.
+    """
+
+    X: Any
+    y: NDArray[Any]
+    sample_weight: NDArray[np.float64] | None
+    columns: list[str] | None
+
+    @classmethod
+    def check(cls, data: Any) -> SiteRows:
+        """Take ``(X, y)`` or ``(X, y, sample_weight)``; raise ValueError if unfit for training."""
+        if not isinstance(data, tuple) or len(data) not in (2, 3):
+            raise ValueError(
+                f"load_data must return (X, y) or (X, y, sample_weight); got {type(data).__name__}."
+            )
+        X, y = data[0], np.asarray(data[1])
+        columns = [str(c) for c in X.columns] if _named(X) else None
+        X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
+        if X.ndim < 2 or X.shape[0] == 0 or 0 in X.shape:
+            raise ValueError(f"X has shape {X.shape}; it needs rows and columns.")
+        if X.dtype.kind not in "biuf":
+            raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
+        values = X.data if sparse.issparse(X) else X
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError("X has missing or infinite values; impute or leave out these rows.")
+        if y.dtype.kind == "O" and all(isinstance(label, str) for label in y.flat):
+            y = y.astype(str)
+        if y.shape != (X.shape[0],) or y.dtype.kind not in "biufU":
+            raise ValueError(
+                f"y has shape {y.shape} and type {y.dtype}; it needs one number or text for each "
+                f"of the {X.shape[0]} rows of X."
+            )
+        if y.dtype.kind == "f" and not np.isfinite(y).all():
+            raise ValueError("y has missing values.")
+        weight = None
+        if len(data) == 3 and data[2] is not None:
+            weight = np.asarray(data[2], np.float64)
+            if weight.shape != y.shape or not (np.isfinite(weight) & (weight >= 0)).all():
+                raise ValueError("sample_weight must be one number of at least 0 for each row.")
+            keep = weight > 0
+            if not keep.any():
+                raise ValueError("sample_weight is zero for every row; nothing is left.")
+            X, y, weight = X[keep], y[keep], weight[keep]
+        return cls(X, y, weight, columns)
+
+    @property
+    def size(self) -> float:
+        return float(len(self.y)) if self.sample_weight is None else float(self.sample_weight.sum())
+
+
+def statistics(rows: SiteRows, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer round 0: what the rows are like, and only as much of it as is asked for.
+
+    Always columns, the labels that occur, and the number of rows (sum of weights); label counts
+    and the columns' means and variances on request.
+    """
+    classes, codes = np.unique(rows.y, return_inverse=True)
+    reply: dict[str, Any] = {
+        "size": rows.size,
+        "n_rows": len(rows.y),
+        "classes": classes,
+        "columns": rows.columns,
+        "row_shape": tuple(rows.X.shape[1:]),
+    }
+    if request.get("label_counts"):
+        reply["label_counts"] = np.bincount(codes, rows.sample_weight, len(classes)).astype(float)
+    if request.get("moments"):
+        if sparse.issparse(rows.X):
+            raise TypeError("Scaling needs dense rows.")
+        found = moments(rows.X, rows.sample_weight)
+        reply["moments"] = {"n": found.n, "mean": found.mean, "squares": found.squares}
+    return reply
+
+
+def recount(rows: SiteRows, task: Mapping[str, Any]) -> dict[str, Any]:
+    """Weight of the rows that training uses, and of each class among them on request."""
+    codes = _codes(rows, task["classes"])
+    train, _ = _split(rows, codes, task)
+    counts = train.sum_by_client(rows.sample_weight, codes, len(task["classes"]))[task["number"]]
+    return {"size": counts.sum()} | ({"label_counts": counts} if task["label_counts"] else {})
+
+
+def train(
+    rows: SiteRows, task: Mapping[str, Any], theta: Tensor, plan: LocalPlan, module: Any = None
+) -> Updates:
+    """Answer a round: train on the rows by the engine of `fit`, as the client of that number.
+
+    Parameters
+    ----------
+    rows : SiteRows
+        The site's own.
+    task : mapping
+        What `GridEngine` says of the round: the client's number, classes, module, scaling.
+    theta : Tensor of shape (p,)
+        The global model.
+    plan : LocalPlan
+        How to train.
+    module : callable, torch.nn.Module or None
+        The site's own `module` parameter; None for the MLP.
+
+    Returns
+    -------
+    updates : Updates
+        Of one client.
+    """
+    number, classes = int(task["number"]), task["classes"]
+    X = rows.X
+    if task["mean"] is not None or task["scale"] is not None:
+        X = scaled(X, task["mean"], task["scale"])
+    if tuple(X.shape[1:]) != tuple(task["row_shape"]):
+        raise ValueError(f"The rows have shape {X.shape[1:]}, no longer {task['row_shape']}.")
+    codes = _codes(rows, classes)
+    net = build_module(
+        module,
+        task["hidden_layer_sizes"],
+        tuple(task["row_shape"]),
+        len(classes),
+        int(task["seed"]),
+    )
+    dtype = next(net.parameters()).dtype
+    if theta.dtype != dtype:
+        raise TypeError(f"The model has type {theta.dtype}, but the site's module {dtype}.")
+    row_dtype = torch.int64 if takes_indices(net) and X.dtype.kind in "iu" else dtype
+
+    def rows_of(part: ClientLayout | None) -> FederatedRows | None:
+        if part is None:
+            return None
+        return FederatedRows(
+            X, codes, rows.sample_weight, part, len(classes), row_dtype, torch.device("cpu")
+        )
+
+    plan.loss.check_params()
+    parts = _split(rows, codes, task)
+    with one_thread():
+        engine = ENGINES[task["engine"]](net, *map(rows_of, parts))  # type: ignore[arg-type]
+        (updates,) = engine.train(
+            theta,
+            np.array([number]),
+            int(task["round"]),
+            plan,
+            want_recall=bool(task["want_recall"]),
+            want_validation=bool(task["want_validation"]),
+        )
+    return updates
+
+
+def _codes(rows: SiteRows, classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels as numbers of the federation's classes."""
+    codes = np.minimum(np.searchsorted(classes, rows.y), len(classes) - 1)
+    if not (classes[codes] == rows.y).all():
+        raise ValueError("There are labels now that were not there when the training began.")
+    return codes
+
+
+def _split(
+    rows: SiteRows, codes: NDArray[np.int64], task: Mapping[str, Any]
+) -> tuple[ClientLayout, ClientLayout | None]:
+    """Rows to train on, and rows to validate on if any, as the client of the task's number."""
+    layout = layout_of_one(int(task["number"]), len(codes))
+    if task["validation_fraction"] is None:
+        return layout, None
+    held_out = validation_rows(
+        int(task["seed"]), layout, codes, len(task["classes"]), task["validation_fraction"]
+    )
+    return layout.restrict(~held_out), layout.restrict(held_out)
+
+
+def layout_of_one(number: int, n_rows: int) -> ClientLayout:
+    """All rows on the client of that number, which its random streams go by."""
+    offsets = np.zeros(number + 2, np.int64)
+    offsets[-1] = n_rows
+    return ClientLayout(np.arange(number + 1), offsets, None)
+
+
+def load_table(config: Config) -> tuple[Any, ...]:
+    """Read the table that a site's own configuration names.
+
+    Parameters
+    ----------
+    config : mapping
+        ``data-path``: a .csv, .parquet or .npz file. ``target``: the column of the labels,
+        "target" by default; the other columns are features. ``weight``: a column of sample
+        weights, if any. An .npz file has arrays X and y instead, and may have sample_weight.
+
+    Returns
+    -------
+    X : DataFrame-like or ndarray
+    y : ndarray
+    sample_weight : ndarray or None
+    """
+    if "data-path" not in config:
+        raise ValueError("The node's configuration has no data-path; it must name the table.")
+    path = Path(str(config["data-path"]))
+    target, weight = str(config.get("target", "target")), config.get("weight")
+    kind = path.suffix.lower()
+    if kind == ".npz":
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["X"], stored["y"], stored.get("sample_weight")
+    if kind == ".csv":
+        names, column = _read_csv(path)
+    elif kind == ".parquet":
+        names, column = _read_parquet(path)
+    else:
+        raise ValueError(f"data-path must be a .csv, .parquet or .npz file; got {path.name!r}.")
+    for wanted in [target] if weight is None else [target, str(weight)]:
+        if wanted not in names:
+            raise ValueError(f"{path.name} has no column {wanted!r}; it has {names}.")
+    features = [name for name in names if name not in (target, weight)]
+    X = Table(np.column_stack([column(name, True) for name in features]), features)
+    return X, column(target, False), None if weight is None else column(str(weight), True)
+
+
+@dataclass(frozen=True)
+class Table:
+    """An array with names for its columns."""
+
+    values: NDArray[Any]
+    columns: list[str]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.values, dtype, copy=copy)
+
+
+def _read_csv(path: Path) -> tuple[list[str], Callable[[str, bool], NDArray[Any]]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        header, *lines = csv.reader(file)
+    names = [name.strip() for name in header]
+    lines = [line for line in lines if line]
+    for i, line in enumerate(lines, 2):
+        if len(line) != len(names):
+            raise ValueError(
+                f"{path.name}, line {i}: {len(line)} cells, but the head has {len(names)}."
+            )
+
+    def column(name: str, numeric: bool) -> NDArray[Any]:
+        place = names.index(name)
+        cells = np.array([line[place].strip() for line in lines])
+        if (cells == "").any():
+            raise ValueError(f"{path.name}: column {name!r} has empty cells.")
+        for kind in (np.int64, np.float64):
+            if numeric and kind is np.int64:
+                continue
+            try:
+                return cells.astype(kind)
+            except ValueError:
+                continue
+        if numeric:
+            raise ValueError(f"{path.name}: column {name!r} is not numeric.")
+        return cells
+
+    return names, column
+
+
+def _read_parquet(path: Path) -> tuple[list[str], Callable[[str, bool], NDArray[Any]]]:
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError("Reading .parquet needs pyarrow: pip install pyarrow") from error
+    table = pq.read_table(path)
+
+    def column(name: str, numeric: bool) -> NDArray[Any]:
+        values = table.column(name)
+        if values.null_count:
+            raise ValueError(f"{path.name}: column {name!r} has empty cells.")
+        return np.asarray(values.to_numpy(), np.float64 if numeric else None)
+
+    return table.column_names, column
+
+
+def _named(X: Any) -> bool:
+    columns = getattr(X, "columns", None)
+    return columns is not None and all(isinstance(c, str) for c in columns)

@@ -56,30 +56,36 @@ def build_module(
             "module must be a torch.nn.Module or a callable (n_features, n_classes) that returns "
             f"one; it gave {module!r}."
         )
+    if not trainable(module):
+        raise ValueError(f"module {type(module).__name__} has no parameters to train.")
     return module
 
 
 def check_module(module: nn.Module, rows: Tensor, n_classes: int) -> None:
     """Raise ValueError for a module that cannot be trained federatedly on such rows."""
     for name, part in module.named_modules():
-        if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
+        over_batch = isinstance(part, nn.modules.batchnorm._BatchNorm)
+        tracks = isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
+        if over_batch or tracks:
             raise ValueError(
-                f"module has batch normalisation ({name or type(part).__name__}), whose running "
-                "statistics are neither parameters nor meaningful across clients; use "
-                "nn.GroupNorm or nn.LayerNorm instead."
+                f"module has batch normalisation ({name or type(part).__name__}), whose statistics "
+                "of a batch, running or not, are neither parameters nor meaningful across clients; "
+                "use nn.GroupNorm or nn.LayerNorm instead."
             )
     parameters = dict(module.named_parameters())
-    if not trainable(module):
-        raise ValueError("module has no parameters to train.")
     kinds = {p.dtype for p in parameters.values()}
     if len(kinds) > 1:
         raise ValueError(f"module mixes parameter types {sorted(map(str, kinds))}; use one.")
+    if not kinds <= {torch.float64, torch.float32, torch.float16}:  # which NumPy has, too
+        raise ValueError(
+            f"module has parameters of type {kinds.pop()}; use torch.float32 or torch.float64."
+        )
     for name, parameter in parameters.items():
         if not torch.isfinite(parameter).all():
             raise ValueError(f"module has non-finite initial values in its parameter {name!r}.")
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.enable_grad():
             logits = module(rows)
     except Exception as error:
         raise ValueError(
@@ -92,6 +98,11 @@ def check_module(module: nn.Module, rows: Tensor, n_classes: int) -> None:
         raise ValueError(
             f"module {type(module).__name__} must map rows of shape {tuple(rows.shape)} to logits "
             f"of shape {wanted}, one column for each of the {n_classes} classes; found {found}."
+        )
+    if not logits.requires_grad:
+        raise ValueError(
+            f"module {type(module).__name__} gives logits of type {logits.dtype} through which no "
+            "gradient reaches its parameters; does its forward detach or round?"
         )
 
 

@@ -18,7 +18,6 @@ from sklearn.utils._param_validation import (
     RealNotInt,
     StrOptions,
 )
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 
 from skfedfocal._clients import ClientLayout
 from skfedfocal._federation import assemble, resume
-from skfedfocal._inputs import as_before_on_error, as_rows, check_finite, plain
+from skfedfocal._inputs import as_before_on_error, as_rows, check_finite, check_labels, plain
 from skfedfocal._module import build_module, check_module, load_flat, takes_indices
 from skfedfocal._progress import progress
 from skfedfocal._threads import one_thread
@@ -406,7 +405,7 @@ default="population"
         X, y = validate_data(self, X, y, reset=reset, **_ACCEPTED)
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
-        check_classification_targets(y)
+        check_labels(y)
         layout = ClientLayout.from_ids(clients, X.shape[0])
         if sample_weight is None:
             return X, y, None, layout
@@ -455,7 +454,7 @@ default="population"
         federation = training.federation
         history = training.table()
         if go_on:
-            history = {n: np.concatenate([self.history_[n], v]) for n, v in history.items()}
+            history = _joined(self.history_, history)
         self.history_ = history
         self.classes_ = classes
         self.clients_ = client_ids
@@ -549,6 +548,17 @@ default="population"
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = self.module is not None
         return tags
+
+
+def _joined(
+    before: dict[str, NDArray[Any]], after: dict[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Columns of two histories one below the other; NaN where one does not have the column."""
+    gaps = [np.full(len(part["round"]), np.nan) for part in (before, after)]
+    return {
+        name: np.concatenate([before.get(name, gaps[0]), after.get(name, gaps[1])])
+        for name in before | after
+    }
 
 
 def _device(name: str) -> torch.device:

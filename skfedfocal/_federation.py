@@ -100,6 +100,11 @@ def assemble(
 
 def resume(federation: Federation, state: Mapping[str, NDArray[Any]], n_rounds: int) -> Federation:
     """The same federation after that many rounds, with its server optimiser as it was."""
+    if set(state) != set(federation.state):
+        raise ValueError(
+            "The model to go on from was trained with another strategy than "
+            f"{federation.strategy!r}; use the same one, or fit anew, without warm_start."
+        )
     theta = federation.theta
     tensors = {name: torch.as_tensor(value).to(theta) for name, value in state.items()}
     return replace(federation, state=tensors, n_rounds=n_rounds)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
 
@@ -96,10 +97,21 @@ def _join(ids: list[Any], parts: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, 
         raise ValueError("Give sample_weight for every client or for none.")
     return (
         _stack([X for X, *_ in parts]),
-        np.concatenate([np.asarray(labels(y)) for _, y, _ in parts]),
+        _join_labels(ids, [np.asarray(labels(y)) for _, y, _ in parts]),
         np.concatenate([np.asarray(w) for *_, w in parts]) if any(weighted) else None,
         _repeat(ids, sizes),
     )
+
+
+def _join_labels(ids: list[Any], parts: list[NDArray[Any]]) -> NDArray[Any]:
+    texts = [part.dtype.kind in "US" for part in parts]
+    numbers = [part.dtype.kind in "biuf" for part in parts]
+    if any(texts) and any(numbers):  # which joining would make texts
+        raise ValueError(
+            f"Client {ids[texts.index(True)]!r} has texts as labels but client "
+            f"{ids[numbers.index(True)]!r} has numbers; all clients need the same labels."
+        )
+    return np.concatenate(parts)
 
 
 def _n_rows(X: Any) -> int:
@@ -107,6 +119,11 @@ def _n_rows(X: Any) -> int:
 
 
 def _check_columns(client: Any, X: Any, first_client: Any, first: Any) -> None:
+    if hasattr(X, "columns") and hasattr(first, "columns") and type(X) is not type(first):
+        raise ValueError(
+            f"Client {client!r} has a {type(X).__module__.partition('.')[0]} table but client "
+            f"{first_client!r} has one of {type(first).__module__.partition('.')[0]}; use one kind."
+        )
     found, wanted = _columns(X), _columns(first)
     if found != wanted:
         raise ValueError(
@@ -134,7 +151,7 @@ def _stack(parts: Sequence[Any]) -> Any:
     if module == "polars":
         import polars as pl
 
-        return pl.concat(parts)
+        return pl.concat(parts, how="vertical_relaxed")
     return np.concatenate([np.asarray(part) for part in parts])
 
 
@@ -166,6 +183,18 @@ def labels(y: Any) -> Any:
     if numpy_dtype is not None and numpy_dtype.kind in "biu" and not y.isna().any():
         return y.to_numpy(numpy_dtype)
     return y
+
+
+def check_labels(y: NDArray[Any]) -> None:
+    """Raise ValueError where these are not labels of classes, or texts and other things."""
+    if y.dtype.kind == "O":
+        texts = [isinstance(label, str) for label in y]
+        if any(texts) and not all(texts):
+            raise ValueError(
+                f"y has texts and also {y[texts.index(False)]!r} among its labels; use labels of "
+                "one kind, and leave out rows without one."
+            )
+    check_classification_targets(y)
 
 
 def check_finite(X: Any, dtype: torch.dtype, names: NDArray[Any] | None) -> None:

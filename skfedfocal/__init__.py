@@ -1,6 +1,9 @@
 """Federated learning on imbalanced data that drops into scikit-learn."""
 
+from typing import TYPE_CHECKING, Any
+
 from skfedfocal._classifier import FederatedClassifier, FedFocalClassifier
+from skfedfocal._plain import ModelFileError
 from skfedfocal._rounds import FederatedTrainingError
 from skfedfocal.partition import (
     dirichlet_partition,
@@ -9,14 +12,29 @@ from skfedfocal.partition import (
     shard_partition,
 )
 
+if TYPE_CHECKING:
+    from skfedfocal._models import load_model, save_model
+
 __all__ = [
     "FedFocalClassifier",
     "FederatedClassifier",
     "FederatedTrainingError",
+    "ModelFileError",
     "dirichlet_partition",
     "iid_partition",
+    "load_model",
     "quantity_skew_partition",
+    "save_model",
     "shard_partition",
 ]
 
 __version__ = "0.1.0.dev0"
+
+
+def __getattr__(name: str) -> Any:
+    """What needs scikit-learn's pipelines is imported when asked for: sites do without."""
+    if name in ("load_model", "save_model"):
+        from skfedfocal import _models
+
+        return getattr(_models, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

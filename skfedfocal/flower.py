@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     from flwr.app import Context, Message, RecordDict
@@ -22,7 +22,6 @@ except ImportError as error:
     ) from error
 
 from skfedfocal import __version__, _site
-from skfedfocal._rehearsal import SimulatedSites
 from skfedfocal.engines.flower import (
     SiteError,
     module_name,
@@ -34,14 +33,35 @@ from skfedfocal.engines.flower import (
     write_updates,
 )
 
+if TYPE_CHECKING:
+    from skfedfocal._export import export_app, read_export, submit
+    from skfedfocal._rehearsal import SimulatedSites
+
 __all__ = [
     "SimulatedSites",
     "SiteError",
+    "export_app",
     "federate",
     "load_table",
     "make_client_app",
     "make_server_app",
+    "read_export",
+    "submit",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What sites do not need is imported when it is asked for: a site imports this each round."""
+    if name in ("export_app", "read_export", "submit"):
+        from skfedfocal import _export
+
+        return getattr(_export, name)
+    if name == "SimulatedSites":
+        from skfedfocal._rehearsal import SimulatedSites
+
+        return SimulatedSites
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 load_table = _site.load_table
 _log = logging.getLogger("skfedfocal")

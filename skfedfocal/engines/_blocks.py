@@ -72,15 +72,28 @@ class BlockRows:
         start = self.block.start
         return self._rows.features(self.block.places[start[lo] : start[hi]])
 
+    def by_client(self, column: NDArray[np.int64]) -> Tensor:
+        """Features client by client, (m, column[-1], ...), with those of step s from column[s] on.
+
+        Where a client has no such step there is its first row.
+        """
+        m, start = len(self.block.members), self.block.start
+        places = np.repeat(self.block.places[: start[1]].reshape(m, -1)[:, :1], column[-1], axis=1)
+        for s, (k, w) in enumerate(zip(self.block.alive, self.block.width, strict=True)):
+            here = self.block.places[start[s] : start[s + 1]]
+            places[:k, column[s] : column[s + 1]] = here.reshape(k, w)
+        x = self._rows.features(places.ravel())
+        return x.view(m, -1, *x.shape[1:])
+
     def batch(self, step: int, x: Tensor) -> Batch:
-        """The batch of a step, whose features are given, (k * width, ...)."""
+        """The batch of a step, whose features are given, (k, width, ...)."""
         k, w = int(self.block.alive[step]), int(self.block.width[step])
         here = slice(int(self.block.start[step]), int(self.block.start[step + 1]))
         constants = self.constants
         if constants is not None and constants.ndim == 2:
             constants = constants[:k, None]
         return Batch(
-            x.view(k, w, *x.shape[1:]),
+            x,
             self.labels[here].view(k, w),
             self.weight[here].view(k, w),
             constants,
@@ -93,7 +106,9 @@ class BlockRows:
         for lo, hi in _segments(start, max(1, _SEGMENT_VALUES // row_values)):
             x = self.features(lo, hi)
             for step in range(lo, hi):
-                yield self.batch(step, x[start[step] - start[lo] : start[step + 1] - start[lo]])
+                here = x[start[step] - start[lo] : start[step + 1] - start[lo]]
+                k, w = int(self.block.alive[step]), int(self.block.width[step])
+                yield self.batch(step, here.view(k, w, *x.shape[1:]))
 
     def n_batches(self, plan: LocalPlan) -> NDArray[np.float64]:
         """Batches of each client, of shape (m,)."""

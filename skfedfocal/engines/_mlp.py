@@ -85,20 +85,41 @@ class MLPKernel(Kernel):
         losses = self._pass(params, batch, plan, collect)
         return losses, gradients[::-1]
 
-    @torch.no_grad()
     def _pass(self, params: list[Tensor], batch: Batch, plan: LocalPlan, visit: Visit) -> Tensor:
-        """Forward, then backward from the last layer, visiting each once its slope was used."""
+        losses, g, values = self.forward_backward(0, params, batch.x.flatten(2), batch, plan, visit)
+        visit(*self.layers(params, 0)[0], g, values)
+        return losses
+
+    def layers(self, params: list[Tensor], first: int) -> list[tuple[Tensor, Tensor | None]]:
+        """Weight and bias of each layer from the given one on, whose parameters these are."""
         rest = iter(params)
-        layers = [(next(rest), next(rest) if m.bias is not None else None) for m in self.linears]
-        values = [batch.x.flatten(2)]
-        for i, ((weight, bias), activation) in enumerate(
-            zip(layers, self.activations, strict=True)
-        ):
+        return [
+            (next(rest), next(rest) if m.bias is not None else None) for m in self.linears[first:]
+        ]
+
+    @torch.no_grad()
+    def forward_backward(
+        self,
+        first: int,
+        params: list[Tensor],
+        inputs: Tensor,
+        batch: Batch,
+        plan: LocalPlan,
+        visit: Visit,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Through the layers from `first` on and back to the outputs of that one.
+
+        Each later layer is visited with its derivative once its own slope was used. Returns the
+        losses (k,), the derivative by the first layer's outputs, and that layer's inputs.
+        """
+        layers = self.layers(params, first)
+        values = [inputs]
+        for i, (weight, bias) in enumerate(layers, first):
             z = self._scratch(f"value {i}", (*batch.y.shape, weight.shape[1]), weight)
             torch.bmm(values[-1], weight.transpose(1, 2), out=z)
             if bias is not None:
                 z += bias.unsqueeze(1)
-            values.append(z if activation is None else _apply(activation, z))
+            values.append(self.activate(i, z))
         losses, g = plan.loss.gradient(values.pop(), batch.y, batch.constants)
         g *= batch.weight.unsqueeze(-1)
         for i in range(len(layers) - 1, 0, -1):
@@ -106,12 +127,20 @@ class MLPKernel(Kernel):
             back = self._scratch(f"back {i}", values[i].shape, weight)
             torch.bmm(g, weight, out=back)
             visit(weight, bias, g, values[i])
-            activation = self.activations[i - 1]
-            g = back
-            if activation is not None:
-                g = _SLOPES[type(activation)](activation, back, values[i])
-        visit(*layers[0], g, values[0])
-        return torch.linalg.vecdot(losses, batch.weight)
+            g = self.slope(first + i - 1, back, values[i])
+        return torch.linalg.vecdot(losses, batch.weight), g, values[0]
+
+    def activate(self, i: int, z: Tensor) -> Tensor:
+        """The activation after linear layer i, in the memory of its argument where it can."""
+        activation = self.activations[i]
+        if activation is None:
+            return z
+        return z.relu_() if type(activation) is nn.ReLU else activation(z)
+
+    def slope(self, i: int, back: Tensor, h: Tensor) -> Tensor:
+        """The derivative by the outputs of linear layer i from that by its activation's value h."""
+        activation = self.activations[i]
+        return back if activation is None else _SLOPES[type(activation)](activation, back, h)
 
     def _scratch(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Memory that the next step uses again."""
@@ -122,10 +151,6 @@ class MLPKernel(Kernel):
         if memory is None or len(memory) < size:
             memory = self._memory[name] = like.new_empty(size)
         return memory[:size].view(shape)
-
-
-def _apply(activation: nn.Module, z: Tensor) -> Tensor:
-    return z.relu_() if type(activation) is nn.ReLU else activation(z)
 
 
 def _relu_slope(activation: nn.Module, back: Tensor, h: Tensor) -> Tensor:

@@ -14,8 +14,11 @@ from skfedfocal._module import ParameterLayout
 from skfedfocal.engines._blocks import BlockRows
 from skfedfocal.engines._choice import choose_kernel
 from skfedfocal.engines._data import FederatedRows
+from skfedfocal.engines._dual import DualKernel
 from skfedfocal.engines._engine import Engine, Updates
 from skfedfocal.engines._evaluate import Evaluation, evaluate
+from skfedfocal.engines._kernels import Kernel
+from skfedfocal.engines._mlp import MLPKernel
 
 
 class VectorizedEngine(Engine):
@@ -33,6 +36,7 @@ class VectorizedEngine(Engine):
         self.held_out = held_out
         self.layout = ParameterLayout.of(module)
         self.kernel = choose_kernel(module, rows)
+        self.dual = DualKernel(module) if isinstance(self.kernel, MLPKernel) else None
 
     @property
     def sizes(self) -> NDArray[np.float64]:
@@ -52,6 +56,7 @@ class VectorizedEngine(Engine):
         want_validation: bool = False,
     ) -> Iterator[Updates]:
         start = self.layout.split(theta)
+        kernel = self._kernel(plan, self.rows.layout.sizes[cohort])
         blocks = schedule(
             cohort,
             self.rows.layout.offsets,
@@ -59,7 +64,7 @@ class VectorizedEngine(Engine):
             round_=round_,
             n_epochs=plan.n_epochs,
             batch_size=plan.batch_size,
-            block_size=self.kernel.block_size,
+            block_size=kernel.block_size,
         )
         for block in blocks:
             recalls = validation = None
@@ -67,7 +72,7 @@ class VectorizedEngine(Engine):
                 recalls = self._evaluate(self.rows, start, block.members, plan).recall
             if want_validation:
                 validation = self._validate(start, block.members, plan)
-            deltas, losses = self.kernel.train(
+            deltas, losses = kernel.train(
                 start, BlockRows(block, self.rows, plan, theta), round_, plan
             )
             yield Updates(
@@ -78,6 +83,12 @@ class VectorizedEngine(Engine):
                 validation=validation,
                 deltas=deltas,
             )
+
+    def _kernel(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> Kernel:
+        if self.dual is not None and self.dual.pays(plan, sizes):
+            self.dual.fit_block_size(plan, sizes)
+            return self.dual
+        return self.kernel
 
     def _evaluate(
         self, rows: FederatedRows, start: list[Tensor], members: NDArray[np.int64], plan: LocalPlan

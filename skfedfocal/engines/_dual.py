@@ -1,0 +1,131 @@
+"""The kernel for many small clients: the first layer is trained without a copy of it per client.
+
+During local SGD the first layer's weights stay the global ones plus a sum of outer products of
+rows and derivatives, W_0 - lr * sum_t g_t x_t'. So the outputs of a batch are
+
+    X W_0' - lr * (X X_t' + 1) g_t    summed over earlier batches t (the 1 is the bias),
+
+and a weighted sum of clients' updates is one product of all derivatives with all rows. For clients
+with no more rows than the layer is wide this costs less than copying, updating and averaging a
+matrix for each of them, and the two large products run at full speed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skfedfocal._local import LocalPlan
+from skfedfocal.engines._blocks import Batch, BlockRows
+from skfedfocal.engines._deltas import Deltas, StackedDeltas
+from skfedfocal.engines._mlp import MLPKernel
+
+_BLOCK_VALUES = 1 << 21  # features of a block: 8 MB in single precision
+
+
+class DualKernel(MLPKernel):
+    """Stacks of linear layers whose first is kept as rows times derivatives."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__(module, block_size=1)
+        self.width, self.n_features = self.linears[0].weight.shape
+
+    def pays(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> bool:
+        """Whether this kernel can do the plan, and does it faster than one that copies layers."""
+        plain = not (plan.momentum or plan.weight_decay or plan.proximal)
+        n_rows = int(sizes.max()) * plan.n_epochs
+        return plain and n_rows <= 1.5 * self.width <= 1.5 * self.n_features
+
+    def fit_block_size(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> None:
+        """Choose how many clients train side by side."""
+        values = int(sizes.max()) * plan.n_epochs * self.n_features
+        self.block_size = max(1, _BLOCK_VALUES // values)
+
+    @torch.no_grad()
+    def train(
+        self, start: list[Tensor], rows: BlockRows, round_: int, plan: LocalPlan
+    ) -> tuple[Deltas, NDArray[np.float64]]:
+        m = len(rows.block.members)
+        (weight, bias), n_first = self.layers(start, 0)[0], 1 + (self.linears[0].bias is not None)
+        rest = [p.expand(m, *p.shape).clone() for p in start[n_first:]]
+        column = np.concatenate([[0], np.cumsum(rows.block.width)])
+        x = rows.by_client(column).flatten(2)
+        z = (
+            x.flatten(0, 1) @ weight.T
+            if bias is None
+            else torch.addmm(bias, x.flatten(0, 1), weight.T)
+        )
+        z = z.view(m, -1, self.width)
+        steps = torch.zeros_like(z)  # -lr times the derivatives
+        losses = torch.zeros(m, dtype=weight.dtype, device=weight.device)
+
+        def update(weight: Tensor, bias: Tensor | None, g: Tensor, h: Tensor) -> None:
+            weight.baddbmm_(g.transpose(1, 2), h, alpha=-plan.learning_rate)
+            if bias is not None:
+                bias.sub_(g.sum(1), alpha=plan.learning_rate)
+
+        for s in range(rows.block.n_steps):
+            k, here = int(rows.block.alive[s]), slice(column[s], column[s + 1])
+            batch = rows.batch(s, x[:k, here])
+            out = z[:k, here]
+            if s:
+                gram = torch.bmm(batch.x, x[:k, : column[s]].transpose(1, 2))
+                if bias is not None:
+                    gram += 1
+                out = torch.baddbmm(out, gram, steps[:k, : column[s]])
+            losses[:k] += self._rest(
+                out, [p[:k] for p in rest], batch, plan, update, steps[:k, here]
+            )
+        mean = losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan)
+        others = StackedDeltas(rest, start[n_first:]) if rest else None
+        return DualDeltas(x, steps, bias is not None, others), mean
+
+    def _rest(
+        self, out: Tensor, rest: list[Tensor], batch: Batch, plan: LocalPlan, update, steps: Tensor
+    ) -> Tensor:
+        """All after the first layer's outputs; fills in its steps and returns the losses."""
+        if len(self.linears) == 1:
+            rows, g = plan.loss.gradient(out, batch.y, batch.constants)
+            torch.mul(g, batch.weight.unsqueeze(-1) * -plan.learning_rate, out=steps)
+            return torch.linalg.vecdot(rows, batch.weight)
+        h = self.activate(0, out)
+        losses, g, h = self.forward_backward(1, rest, h, batch, plan, update)
+        weight, bias = self.layers(rest, 1)[0]
+        back = torch.bmm(g, weight)
+        update(weight, bias, g, h)
+        torch.mul(self.slope(0, back, h), -plan.learning_rate, out=steps)
+        return losses
+
+
+class DualDeltas(Deltas):
+    """First layer as rows (m, r, d) and steps (m, r, h); the other layers stacked."""
+
+    def __init__(self, x: Tensor, steps: Tensor, biased: bool, others: StackedDeltas | None):
+        self._x = x
+        self._steps = steps
+        self._biased = biased
+        self._others = others
+
+    def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
+        share = torch.as_tensor(weights).to(self._steps)
+        steps = (self._steps * share[:, None, None]).flatten(0, 1)
+        parts = [(steps.T @ self._x.flatten(0, 1)).flatten().double()]
+        if self._biased:
+            parts.append(steps.sum(0).double())
+        if self._others is not None:
+            parts.append(self._others.weighted_sum(weights))
+        return torch.cat(parts)
+
+    def finite(self) -> NDArray[np.bool_]:
+        good = torch.isfinite(self._steps.sum((1, 2))).cpu().numpy()
+        return good if self._others is None else good & self._others.finite()
+
+    def matrix(self) -> Tensor:
+        parts = [torch.bmm(self._steps.transpose(1, 2), self._x).flatten(1)]
+        if self._biased:
+            parts.append(self._steps.sum(1))
+        if self._others is not None:
+            parts.append(self._others.matrix())
+        return torch.cat(parts, dim=1)

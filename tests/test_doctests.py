@@ -1,0 +1,50 @@
+"""Every example in the package's docstrings runs and prints what it says."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import skfedfocal
+
+EXTRAS = {"flwr", "matplotlib"}
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def modules():
+    """The package's modules, but for those whose extra is not installed."""
+    yield skfedfocal
+    for info in pkgutil.walk_packages(skfedfocal.__path__, "skfedfocal."):
+        try:
+            yield importlib.import_module(info.name)
+        except ImportError as error:
+            missing = error.__cause__ or error
+            if getattr(missing, "name", None) not in EXTRAS:
+                raise
+
+
+EXAMPLES = [
+    example
+    for module in modules()
+    for example in doctest.DocTestFinder().find(module)
+    if example.examples
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_example(example):
+    report = []
+    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    results = runner.run(example, out=report.append)
+    assert results.attempted == len(example.examples)
+    assert results.failed == 0, "".join(report)
+
+
+def test_every_public_estimator_and_function_has_an_example():
+    having = {example.name for example in EXAMPLES}
+    for name in skfedfocal.__all__:
+        value = getattr(skfedfocal, name)
+        if not (inspect.isclass(value) and issubclass(value, BaseException)):
+            assert f"{value.__module__}.{name}" in having

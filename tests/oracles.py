@@ -1,8 +1,8 @@
 """Independent oracles: federated averaging and local SGD written out by hand, and toy federations.
 
 Nothing here imports the package except `shuffled_places`, whose stream of shuffles is documented
-and has tests of its own. Local steps are torch.optim.SGD on torch's cross-entropy, one client after
-the other; the server's mean is a plain sum.
+and has tests of its own. Local steps are torch.optim.SGD on the printed formula of the loss, one
+client after the other; the server's mean is a plain sum.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,12 +101,16 @@ def local_sgd(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     mu: float = 0.0,
+    gamma: float = 0.0,
+    class_weight: Sequence[float] | None = None,
 ) -> float:
     """Train a module in place on one client's rows; returns the mean of its batch losses.
 
-    With mu, the objective of each batch has FedProx's term ``mu/2 ||w - theta||^2``, theta being
-    the parameters that the module came with.
+    The loss of a row is ``-alpha_y (1 - p_y)^gamma log p_y``, alpha being the class weights. With
+    mu, the objective of each batch has FedProx's term ``mu/2 ||w - theta||^2``, theta being the
+    parameters that the module came with.
     """
+    alpha = torch.ones(int(y.max()) + 1) if class_weight is None else torch.tensor(class_weight)
     theta = [p.detach().clone() for p in module.parameters()]
     optimizer = torch.optim.SGD(
         module.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay
@@ -115,7 +120,8 @@ def local_sgd(
     for epoch in range(n_epochs):
         order = shuffled_places(seed, round_, epoch, np.array([client]), np.array([len(y)]))
         for batch in np.array_split(order, range(batch_size, len(y), batch_size)):
-            loss = cross_entropy(module(X[batch]), y[batch])
+            log_p = -cross_entropy(module(X[batch]), y[batch], reduction="none")
+            loss = (-alpha[y[batch]] * (1 - log_p.exp()) ** gamma * log_p).mean()
             losses.append(loss.item())
             if mu:
                 loss = loss + mu / 2 * squared_distance(module, theta)
@@ -137,7 +143,7 @@ def fedavg(
     clients: np.ndarray,
     cohorts: Sequence[Sequence[int]],
     seed: int,
-    **local: float,
+    **local: Any,
 ) -> tuple[np.ndarray, list[float]]:
     """McMahan et al., Algorithm 1; returns the final parameters and each round's mean loss.
 

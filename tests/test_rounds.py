@@ -1,0 +1,455 @@
+"""Rounds: federated averaging against training written by hand, and rounds that go wrong."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from oracles import (
+    cnn64,
+    fedavg,
+    federation,
+    gradient_descent,
+    local_sgd,
+    mlp64,
+    vector,
+)
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from skfedfocal import FederatedClassifier, FederatedTrainingError, FedFocalClassifier
+from skfedfocal._clients import ClientStats
+from skfedfocal._local import LocalPlan
+from skfedfocal._rounds import Federation, select
+from skfedfocal.aggregation import FocalMean, WeightedMean
+from skfedfocal.engines import ENGINES
+from skfedfocal.losses import CrossEntropyLoss
+from skfedfocal.selection import SELECTIONS, Uniform
+from skfedfocal.strategies import FedAvg, FedProx
+
+SIZES = [3, 1, 40, 7, 2, 21]
+every_engine = pytest.mark.parametrize("engine", sorted(ENGINES))
+
+
+def plain_fedavg(module, **options):
+    """The estimator whose settings are those of plain FedAvg."""
+    values = {"gamma": 0, "class_weight": None, "client_gamma": 0, "n_rounds": 4, "batch_size": 7}
+    return FedFocalClassifier(module=module, random_state=3, **{**values, **options})
+
+
+def server(seed, n_clients=6, n_selected=3, n_rounds=0, selection=None, stats=None, theta=None):
+    """A server before its round of that number."""
+    plan = LocalPlan(CrossEntropyLoss(), None, None, 1, 32, 0.1, 0.0, 0.0, 0.0, seed)
+    return Federation(
+        theta=torch.zeros(1) if theta is None else theta,
+        plan=plan,
+        selection=selection or Uniform(),
+        aggregator=WeightedMean(),
+        strategy=FedAvg(),
+        n_selected=n_selected,
+        stats=stats or ClientStats(np.ones(n_clients)),
+        n_rounds=n_rounds,
+    )
+
+
+def cohorts(seed, n_clients, n_selected, n_rounds):
+    """Who takes part in each round."""
+    return [
+        select(server(seed, n_clients, n_selected, round_)).tolist() for round_ in range(n_rounds)
+    ]
+
+
+# ── equal to what is written by hand ─────────────────────────────────────────────────
+
+
+@every_engine
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+@pytest.mark.parametrize(
+    "local",
+    [
+        {},
+        {"n_epochs": 3, "batch_size": 1000, "learning_rate": 0.3},
+        {"n_epochs": 2, "batch_size": 5, "momentum": 0.9, "weight_decay": 0.1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("n_selected", [6, 2])
+def test_plain_settings_are_fedavg_by_hand(engine, kind, local, n_selected):
+    row_shape, module = ((5,), mlp64()) if kind == "mlp" else ((2, 6, 6), cnn64())
+    X, y, clients = federation(SIZES, row_shape)
+    local = {"batch_size": 7, **local}
+    options = {"n_local_epochs" if k == "n_epochs" else k: v for k, v in local.items()}
+    clf = plain_fedavg(module, clients_per_round=n_selected, engine=engine, **options)
+    clf.fit(X, y, clients=clients)
+    groups = cohorts(clf.seed_, 6, n_selected, 4)
+    theta, losses = fedavg(module, X, y, clients, groups, clf.seed_, **local)
+    np.testing.assert_allclose(clf.theta_, theta, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(clf.history_["loss"], losses, rtol=0, atol=1e-10)
+    assert np.abs(theta - vector(module)).max() > 1e-2
+
+
+@every_engine
+def test_fed_focal_is_its_formula_by_hand(engine):
+    X, y, clients = federation(SIZES)
+    y[(y == 2) & (np.arange(len(y)) % 3 > 0)] = 0  # one class rarer than the others
+    module = mlp64()
+    clf = plain_fedavg(module, gamma=2.0, class_weight="balanced", engine=engine)
+    clf.fit(X, y, clients=clients)
+    balanced = len(y) / (3 * np.bincount(y))  # over all clients
+    theta, losses = fedavg(
+        module,
+        X,
+        y,
+        clients,
+        [range(6)] * 4,
+        clf.seed_,
+        batch_size=7,
+        gamma=2.0,
+        class_weight=balanced,
+    )
+    np.testing.assert_allclose(clf.theta_, theta, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(clf.history_["loss"], losses, rtol=0, atol=1e-10)
+
+
+@every_engine
+def test_one_full_batch_step_is_gradient_descent(engine):
+    X, y, clients = federation(SIZES)
+    clf = plain_fedavg(mlp64(), n_rounds=5, batch_size=1000, learning_rate=0.3, engine=engine)
+    by_hand = gradient_descent(mlp64(), X, y, n_steps=5, learning_rate=0.3)
+    np.testing.assert_allclose(clf.fit(X, y, clients=clients).theta_, by_hand, rtol=0, atol=1e-12)
+    # So whose rows are whose makes no difference.
+    np.testing.assert_allclose(clf.fit(X, y).theta_, by_hand, rtol=0, atol=1e-12)
+
+
+@every_engine
+@pytest.mark.parametrize("clients", [None, "one id"])
+def test_one_client_is_centralised_sgd(engine, clients):
+    X, y, _ = federation([60])
+    options = {"momentum": 0.9, "weight_decay": 0.05, "learning_rate": 0.05}
+    clf = plain_fedavg(mlp64(), n_rounds=1, n_local_epochs=4, engine=engine, **options)
+    clf.fit(X, y, clients=None if clients is None else [clients] * 60)
+    module = mlp64()
+    local_sgd(module, X, y, seed=clf.seed_, round_=0, client=0, n_epochs=4, batch_size=7, **options)
+    np.testing.assert_allclose(clf.theta_, vector(module), rtol=0, atol=1e-10)
+
+
+@every_engine
+def test_fedprox_of_mu_zero_is_fedavg(engine):
+    X, y, clients = federation(SIZES)
+    thetas = [
+        plain_fedavg(mlp64(), strategy=strategy, n_local_epochs=2, engine=engine)
+        .fit(X, y, clients=clients)
+        .theta_
+        for strategy in ("fedavg", FedAvg(), FedProx(mu=0))
+    ]
+    np.testing.assert_array_equal(thetas[1], thetas[0])
+    np.testing.assert_array_equal(thetas[2], thetas[0])
+
+
+@every_engine
+@pytest.mark.parametrize("mu", [0.5, 3.0])
+def test_fedprox_is_its_objective_by_hand(engine, mu):
+    X, y, clients = federation(SIZES)
+    clf = plain_fedavg(mlp64(), strategy=FedProx(mu=mu), n_local_epochs=3, engine=engine)
+    clf.fit(X, y, clients=clients)
+    theta, losses = fedavg(
+        mlp64(), X, y, clients, [range(6)] * 4, clf.seed_, batch_size=7, n_epochs=3, mu=mu
+    )
+    np.testing.assert_allclose(clf.theta_, theta, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(clf.history_["loss"], losses, rtol=0, atol=1e-10)
+
+
+def test_a_larger_mu_keeps_clients_nearer_to_the_global_model():
+    X, y, clients = federation(SIZES)
+    moved = [
+        np.linalg.norm(
+            plain_fedavg(mlp64(), strategy=FedProx(mu=mu), n_rounds=1, n_local_epochs=5)
+            .fit(X, y, clients=clients)
+            .theta_
+            - vector(mlp64())
+        )
+        for mu in (0.0, 0.5, 2.0, 8.0)
+    ]
+    assert (np.diff(moved) < 0).all()
+
+
+@every_engine
+def test_client_focusing_weighs_by_recall(engine):
+    X, y, clients = federation(SIZES)
+    clf = plain_fedavg(mlp64(), client_gamma=2.0, n_rounds=1, engine=engine)
+    clf.fit(X, y, clients=clients)
+    focal = FocalMean(2.0)
+    predicted = mlp64()(torch.as_tensor(X)).argmax(1).numpy()
+    weights, models = [], []
+    for k, n_k in enumerate(SIZES):
+        rows = clients == k
+        recall = np.mean([(predicted[rows & (y == c)] == c).mean() for c in np.unique(y[rows])])
+        smoothed = (n_k * recall + focal.smoothing / 2) / (n_k + focal.smoothing)
+        weights.append(n_k * max(1 - smoothed, focal.floor) ** 2)
+        module = mlp64()
+        local_sgd(module, X[rows], y[rows], seed=clf.seed_, round_=0, client=k, batch_size=7)
+        models.append(vector(module))
+    by_hand = np.average(models, axis=0, weights=weights)
+    np.testing.assert_allclose(clf.theta_, by_hand, rtol=0, atol=1e-10)
+    unfocused = np.average(models, axis=0, weights=SIZES)
+    assert np.abs(unfocused - by_hand).max() > 1e-6
+
+
+@every_engine
+def test_gamma_zero_is_cross_entropy(engine):
+    X, y, clients = federation(SIZES)
+    options = {
+        "module": mlp64(),
+        "n_rounds": 3,
+        "class_weight": "balanced",
+        "engine": engine,
+        "random_state": 0,
+    }
+    focal = FedFocalClassifier(gamma=0, **options).fit(X, y, clients=clients)
+    plain = FederatedClassifier(loss="cross_entropy", **options).fit(X, y, clients=clients)
+    np.testing.assert_allclose(focal.theta_, plain.theta_, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(focal.predict_proba(X), plain.predict_proba(X), atol=1e-12)
+
+
+@every_engine
+def test_new_names_of_clients_change_nothing(engine):
+    X, y, clients = federation(SIZES)
+    clf = plain_fedavg(mlp64(), clients_per_round=0.5, engine=engine)
+    theta = clf.fit(X, y, clients=clients).theta_
+    names = np.array(["røst", "a", "zz", "", "B", "m"])
+    for renamed in (names[clients], -clients, clients * 0.5, names[clients].astype(object)):
+        np.testing.assert_array_equal(clf.fit(X, y, clients=renamed).theta_, theta)
+
+
+@every_engine
+def test_resumed_training_is_uninterrupted_training(engine):
+    X, y, clients = federation(SIZES)
+    options = {"clients_per_round": 3, "momentum": 0.5, "engine": engine}
+    whole = plain_fedavg(mlp64(), n_rounds=5, **options).fit(X, y, clients=clients)
+    warm = plain_fedavg(mlp64(), n_rounds=2, warm_start=True, **options)
+    warm.fit(X, y, clients=clients).set_params(n_rounds=3).fit(X, y, clients=clients)
+    by_round = plain_fedavg(mlp64(), **options)
+    for _ in range(5):
+        by_round.partial_fit(X, y, clients=clients)
+    for clf in (warm, by_round):
+        assert clf.n_iter_ == 5
+        np.testing.assert_array_equal(clf.theta_, whole.theta_)
+        np.testing.assert_array_equal(clf.history_["round"], [1, 2, 3, 4, 5])
+        np.testing.assert_array_equal(clf.history_["loss"], whole.history_["loss"])
+
+
+def test_history_has_a_row_for_each_round():
+    X, y, clients = federation(SIZES)
+    clf = plain_fedavg(mlp64(), n_rounds=3, clients_per_round=2).fit(X, y, clients=clients)
+    history = clf.history_
+    assert {len(column) for column in history.values()} == {3}
+    np.testing.assert_array_equal(history["round"], [1, 2, 3])
+    np.testing.assert_array_equal(history["n_selected"], [2, 2, 2])
+    np.testing.assert_array_equal(history["n_failed"], [0, 0, 0])
+    np.testing.assert_array_equal(history["bytes_down"], [2 * clf.theta_.nbytes] * 3)
+    assert (history["bytes_up"] > history["bytes_down"]).all()  # scalars beside the update
+    assert (history["seconds"] > 0).all()
+
+
+# ── selection ────────────────────────────────────────────────────────────────────────
+
+
+def test_selection_is_drawn_from_seed_and_round_alone():
+    first = [select(server(1, 20, 5, round_)) for round_ in range(6)]
+    assert len({tuple(cohort) for cohort in first}) == 6
+    # Not from the order of calls, the global generators, the model or what came before.
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+    stats = ClientStats(np.arange(1.0, 21.0))
+    stats.loss[:], stats.last_round[:] = 3.0, 2
+    theta = torch.full((7,), 9.0)
+    for round_ in (5, 0, 3, 3, 1, 4, 2):
+        np.testing.assert_array_equal(select(server(1, 20, 5, round_)), first[round_])
+        other = server(1, 20, 5, round_, stats=stats, theta=theta)
+        np.testing.assert_array_equal(select(other), first[round_])
+    assert not np.array_equal(select(server(2, 20, 5, 0)), first[0])
+
+
+@pytest.mark.parametrize("name", sorted(SELECTIONS))
+def test_selection_repeats_itself_given_the_same_stats(name):
+    counts = np.random.default_rng(0).integers(1, 9, (20, 3)).astype(float)
+    stats = ClientStats(counts.sum(1), counts)
+    stats.recall[:] = np.linspace(0, 1, 20)
+    stats.loss[:] = np.linspace(2, 1, 20)
+    before = server(1, 20, 5, 7, selection=SELECTIONS[name](), stats=stats)
+    np.testing.assert_array_equal(select(before), select(before))
+    moved = replace(before, theta=torch.ones(3), aggregator=FocalMean())
+    np.testing.assert_array_equal(select(moved), select(before))
+
+
+# ── rounds that go wrong ─────────────────────────────────────────────────────────────
+
+
+@every_engine
+def test_a_diverging_training_says_so_and_keeps_the_last_good_model(engine):
+    X, y, clients = federation(SIZES)
+    module = mlp64(hidden=(6, 4), activation=nn.ELU)
+    clf = plain_fedavg(module, n_rounds=200, learning_rate=1e20, engine=engine)
+    with (
+        pytest.warns(RuntimeWarning, match="left out the non-finite updates"),
+        pytest.raises(FederatedTrainingError, match="lower learning_rate") as error,
+    ):
+        clf.fit(X, y, clients=clients)
+    assert 1 <= clf.n_iter_ < 200
+    assert f"Round {clf.n_iter_ + 1}: " in str(error.value)
+    assert len(clf.history_["loss"]) == clf.n_iter_
+    assert np.isfinite(clf.theta_).all()
+    assert set(clf.predict(X)) <= {0, 1, 2}
+    good = plain_fedavg(module, n_rounds=clf.n_iter_, learning_rate=1e20, engine=engine)
+    if clf.history_["n_failed"].any():
+        with pytest.warns(RuntimeWarning, match="left out"):
+            good.fit(X, y, clients=clients)
+    else:
+        good.fit(X, y, clients=clients)
+    np.testing.assert_array_equal(clf.theta_, good.theta_)
+
+
+@every_engine
+def test_divergence_in_the_first_round_leaves_no_model(engine):
+    X, y, clients = federation(SIZES)
+    clf = plain_fedavg(mlp64(), learning_rate=1e305, n_local_epochs=5, engine=engine)
+    with (
+        pytest.warns(RuntimeWarning, match="left out"),
+        pytest.raises(FederatedTrainingError, match="Round 1: "),
+    ):
+        clf.fit(X, y, clients=clients)
+    with pytest.raises(NotFittedError):
+        clf.predict(X)
+
+
+@every_engine
+def test_divergence_in_the_first_round_keeps_the_model_of_an_earlier_fit(engine):
+    X, y, clients = federation(SIZES)
+    clf = plain_fedavg(mlp64(), engine=engine).fit(X, y, clients=clients)
+    theta, predicted = clf.theta_.copy(), clf.predict(X)
+    clf.set_params(learning_rate=1e305, n_local_epochs=5)
+    with (
+        pytest.warns(RuntimeWarning, match="left out"),
+        pytest.raises(FederatedTrainingError, match="Round 1: "),
+    ):
+        clf.fit(X, y, clients=clients)
+    np.testing.assert_array_equal(clf.theta_, theta)
+    np.testing.assert_array_equal(clf.predict(X), predicted)
+    assert clf.n_iter_ == 4
+
+
+def poisoned(bad):
+    """A federation in which one client's rows are finite, but its second pass over them is not."""
+    X, y, clients = federation(SIZES)
+    X[clients == bad] *= 1e300
+    return X, y, clients
+
+
+@every_engine
+def test_a_non_finite_update_is_left_out_and_counted(engine):
+    X, y, clients = poisoned(bad=5)
+    clf = plain_fedavg(mlp64(), n_rounds=3, n_local_epochs=2, engine=engine)
+    with pytest.warns(RuntimeWarning, match=r"left out .* 1 client\(s\), number \[5\]") as caught:
+        clf.fit(X, y, clients=clients)
+    assert len(caught) == 3
+    np.testing.assert_array_equal(clf.history_["n_failed"], [1, 1, 1])
+    np.testing.assert_array_equal(clf.history_["n_selected"], [6, 6, 6])
+    assert np.isfinite(clf.history_["loss"]).all()
+    # The model is the one of the others.
+    good = clients != 5
+    others = plain_fedavg(mlp64(), n_rounds=3, n_local_epochs=2, engine=engine)
+    others.fit(X[good], y[good], clients=clients[good])
+    np.testing.assert_allclose(clf.theta_, others.theta_, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(clf.history_["loss"], others.history_["loss"], atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [0, 2])
+def test_engines_leave_out_the_same_clients(bad):
+    X, y, clients = poisoned(bad)
+    fits = []
+    for engine in ENGINES:
+        clf = plain_fedavg(mlp64(), n_rounds=3, n_local_epochs=2, engine=engine)
+        with pytest.warns(RuntimeWarning, match="left out"):
+            fits.append(clf.fit(X, y, clients=clients))
+    for clf in fits:
+        np.testing.assert_array_equal(clf.history_["n_failed"], [1, 1, 1])
+        np.testing.assert_allclose(clf.theta_, fits[0].theta_, rtol=0, atol=1e-9)
+
+
+# ── interruptions ────────────────────────────────────────────────────────────────────
+
+
+class Interrupted(nn.Module):
+    """Counts its training passes, over all copies of it, and interrupts one of them."""
+
+    passes_left = 0
+
+    def __init__(self):
+        super().__init__()
+        self.inner = mlp64()
+
+    def forward(self, x):
+        if self.training:
+            if type(self).passes_left == 0:
+                raise KeyboardInterrupt
+            type(self).passes_left -= 1
+        return self.inner(x)
+
+
+def test_interruption_in_a_round_keeps_the_last_complete_round():
+    X, y, clients = federation(SIZES)
+    passes_a_round = sum(-(-n // 7) for n in SIZES)
+    Interrupted.passes_left = 3 * passes_a_round + 4  # in the fourth round, after some clients
+    clf = plain_fedavg(Interrupted(), n_rounds=50, engine="loop")
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y, clients=clients)
+    whole = plain_fedavg(mlp64(), n_rounds=3, engine="loop").fit(X, y, clients=clients)
+    assert clf.n_iter_ == len(clf.history_["loss"]) == 3
+    np.testing.assert_array_equal(clf.theta_, whole.theta_)
+    np.testing.assert_array_equal(clf.predict_proba(X), whole.predict_proba(X))
+
+
+def test_interruption_in_the_first_round_keeps_an_earlier_model():
+    X, y, clients = federation(SIZES)
+    Interrupted.passes_left = 10**6
+    clf = plain_fedavg(Interrupted(), engine="loop").fit(X, y, clients=clients)
+    theta = clf.theta_.copy()
+    Interrupted.passes_left = 2
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y, clients=clients)
+    np.testing.assert_array_equal(clf.theta_, theta)
+    assert clf.n_iter_ == 4
+    assert clf.predict(X).shape == y.shape
+
+
+class InterruptingTerminal:
+    """Where progress is written, until somebody presses ctrl-C there."""
+
+    def __init__(self, n_rounds):
+        self.rounds_left = n_rounds
+
+    def write(self, text):
+        if "round" in text:
+            self.rounds_left -= 1
+        if self.rounds_left == 0:
+            raise KeyboardInterrupt
+        return len(text)
+
+    def flush(self):
+        pass
+
+
+@every_engine
+def test_interruption_between_rounds_keeps_a_usable_model_to_go_on_from(engine, monkeypatch):
+    X, y, clients = federation(SIZES)
+    clf = plain_fedavg(mlp64(), n_rounds=50, engine=engine, clients_per_round=3, verbose=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", InterruptingTerminal(2))
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(X, y, clients=clients)
+    assert clf.n_iter_ == len(clf.history_["loss"]) == 2
+    assert clf.predict_proba(X).shape == (len(y), 3)
+    clf.set_params(warm_start=True, n_rounds=3, verbose=0).fit(X, y, clients=clients)
+    whole = plain_fedavg(mlp64(), n_rounds=5, engine=engine, clients_per_round=3)
+    np.testing.assert_array_equal(clf.theta_, whole.fit(X, y, clients=clients).theta_)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ from skfedfocal import FedFocalClassifier
 from skfedfocal._clients import ClientLayout
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import flatten
-from skfedfocal.engines import ENGINES, LoopEngine, VectorizedEngine, _blocks
+from skfedfocal.engines import ENGINES, LoopEngine, VectorizedEngine, _blocks, _dual
 from skfedfocal.engines._data import FederatedRows
+from skfedfocal.engines._dual import DualKernel
 from skfedfocal.engines._kernels import SerialKernel, VmapKernel
 from skfedfocal.engines._mlp import MLPKernel
 from skfedfocal.losses import LOSSES, FocalLoss
@@ -143,6 +146,17 @@ MODULES = {
     "relu in place": (lambda: mlp64(activation=lambda: nn.ReLU(inplace=True)), (5,), MLPKernel),
     "no biases": (lambda: mlp64(bias=False), (5,), MLPKernel),
     "flatten first": (lambda: nn.Sequential(nn.Flatten(), *mlp64(6)), (2, 3), MLPKernel),
+    # Wider than twice the rows of any client, and rows wider still: rows times derivatives are less
+    # than a copy of the first layer.
+    "wide relu": (lambda: mlp64(64, hidden=(56, 4)), (64,), DualKernel),
+    "wide tanh": (lambda: mlp64(64, hidden=(56,), activation=nn.Tanh), (64,), DualKernel),
+    "wide elu": (lambda: mlp64(64, hidden=(56, 4), activation=nn.ELU), (64,), DualKernel),
+    "wide, no biases": (lambda: mlp64(64, hidden=(56, 4), bias=False), (64,), DualKernel),
+    "wide, flatten first": (
+        lambda: nn.Sequential(nn.Flatten(), *mlp64(64, hidden=(56,))),
+        (8, 8),
+        DualKernel,
+    ),
     "no activation": (
         seeded(lambda: nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))),
         (5,),
@@ -185,7 +199,8 @@ MODULES = {
 }
 every_module = pytest.mark.parametrize("name", MODULES)
 # One module for each kernel, where what is tested has nothing to do with the module.
-one_per_kernel = pytest.mark.parametrize("name", ["relu", "layer norm", "cnn"])
+one_per_kernel = pytest.mark.parametrize("name", ["relu", "wide relu", "layer norm", "cnn"])
+in_blocks = pytest.mark.parametrize("name", ["relu", "wide relu", "layer norm"])
 
 
 # ── helpers ──────────────────────────────────────────────────────────────────────────
@@ -245,6 +260,24 @@ def assert_same(found, wanted, atol=1e-9):
             np.testing.assert_allclose(one, other, rtol=0, atol=atol)
 
 
+@contextmanager
+def blocks_of(engine, n_clients):
+    """Let an engine train so many clients side by side."""
+    values = engine.rows.layout.sizes.max() * math.prod(engine.rows.X.shape[1:])
+    before = engine.kernel.block_size, _dual._BLOCK_VALUES
+    # For the plan's two epochs; with fewer, more clients fit.
+    engine.kernel.block_size, _dual._BLOCK_VALUES = n_clients, int(2 * values * n_clients)
+    try:
+        yield
+    finally:
+        engine.kernel.block_size, _dual._BLOCK_VALUES = before
+
+
+def kernel_of(engine, plan):
+    """The kernel that trains all clients."""
+    return engine._kernel(plan, engine.rows.layout.sizes)
+
+
 def assert_engines_agree(name, plan, cohort=None, **rows_options):
     """Both engines on one module; the vectorised one also in small blocks. Returns the replies."""
     rows, make = rows_for(name, **rows_options)
@@ -252,9 +285,9 @@ def assert_engines_agree(name, plan, cohort=None, **rows_options):
     by_loop = train(LoopEngine(module, rows), module, plan, cohort)
     engine = VectorizedEngine(module, rows)
     assert_same(train(engine, module, plan, cohort), by_loop)
-    if engine.kernel.block_size > 1:
-        engine.kernel.block_size = 2
-        assert_same(train(engine, module, plan, cohort), by_loop)
+    if not isinstance(engine.kernel, SerialKernel):
+        with blocks_of(engine, 2):
+            assert_same(train(engine, module, plan, cohort), by_loop)
     assert max(np.abs(update).max() for update, *_ in by_loop.values()) > 1e-3
     return by_loop
 
@@ -270,10 +303,30 @@ def test_engines_agree_on_every_module(name):
 @every_module
 def test_the_kernel_is_the_one_meant(name):
     rows, make = rows_for(name)
-    kernel = VectorizedEngine(make(), rows).kernel
+    kernel = kernel_of(VectorizedEngine(make(), rows), plan_of())
     wanted = MODULES[name][2]
     assert wanted is None or type(kernel) is wanted
     assert (kernel.block_size == 1) == isinstance(kernel, SerialKernel)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"momentum": 0.1}, {"weight_decay": 0.1}, {"proximal": 0.1}, {"n_epochs": 9}]
+)
+def test_a_first_layer_of_rows_times_derivatives_is_for_short_plain_training(changed):
+    rows, make = rows_for("wide relu")
+    engine = VectorizedEngine(make(), rows)
+    assert type(kernel_of(engine, plan_of())) is DualKernel
+    assert type(kernel_of(engine, plan_of(**changed))) is MLPKernel
+
+
+def test_a_single_layer_of_rows_times_derivatives():
+    module, plan = mlp64(9, 6, hidden=()), plan_of(batch_size=2)
+    X, y, clients = federation([3, 1, 4, 2], (9,), n_classes=6)
+    layout = ClientLayout.from_ids(clients, len(y))
+    rows = FederatedRows(X, y, None, layout, 6, torch.float64, torch.device("cpu"))
+    engine = VectorizedEngine(module, rows)
+    assert type(kernel_of(engine, plan)) is DualKernel
+    assert_same(train(engine, module, plan), train(LoopEngine(module, rows), module, plan))
 
 
 @one_per_kernel
@@ -334,7 +387,7 @@ def test_engines_agree_on_equal_clients(name):
     assert_engines_agree(name, plan_of(), sizes=[14] * 5)
 
 
-@pytest.mark.parametrize("name", ["relu", "layer norm"])
+@in_blocks
 def test_engines_agree_on_sparse_rows(name):
     dense = assert_engines_agree(name, plan_of())
     assert_same(assert_engines_agree(name, plan_of(), as_sparse=True), dense)
@@ -363,21 +416,21 @@ def test_engines_agree_on_rows_of_every_type(name, kind):
     batch_size=st.integers(1, 30),
     n_epochs=st.integers(1, 3),
     block_size=st.integers(1, 10),
+    width=st.sampled_from([4, 20]),
     data=st.data(),
 )
-def test_engines_agree_on_any_federation(sizes, batch_size, n_epochs, block_size, data):
+def test_engines_agree_on_any_federation(sizes, batch_size, n_epochs, block_size, width, data):
     numbers = st.lists(st.integers(0, len(sizes) - 1), min_size=1, max_size=len(sizes), unique=True)
     cohort = data.draw(numbers, label="cohort")
-    X, y, clients = federation([*sizes, 3], (4,))  # 3 more rows, so that there are 3 classes
+    X, y, clients = federation([*sizes, 3], (width,))  # 3 more rows, so that there are 3 classes
     layout = ClientLayout.from_ids(clients, len(y))
     rows = FederatedRows(X, y, None, layout, 3, torch.float64, torch.device("cpu"))
-    module = mlp64(4, hidden=(3,))
+    module = mlp64(width, hidden=(width,))
     plan = plan_of(batch_size=batch_size, n_epochs=n_epochs, class_weight="local")
+    by_loop = train(LoopEngine(module, rows), module, plan, cohort)
     engine = VectorizedEngine(module, rows)
-    engine.kernel.block_size = block_size
-    assert_same(
-        train(engine, module, plan, cohort), train(LoopEngine(module, rows), module, plan, cohort)
-    )
+    with blocks_of(engine, block_size):
+        assert_same(train(engine, module, plan, cohort), by_loop)
 
 
 @pytest.mark.parametrize("block_size", [1, 3, 100])
@@ -391,7 +444,7 @@ def test_convolutions_through_vmap_are_those_through_autograd(block_size):
     assert_same(train(engine, module, plan), by_autograd)
 
 
-@pytest.mark.parametrize("name", ["relu", "layer norm"])
+@in_blocks
 def test_single_precision_differs_by_rounding_only(name):
     rows, make = rows_for(name)
     wanted = train(LoopEngine(make(), rows), make(), plan_of())
@@ -408,7 +461,7 @@ def test_single_precision_differs_by_rounding_only(name):
 @pytest.mark.parametrize("kind", [LoopEngine, VectorizedEngine])
 def test_reply_does_not_depend_on_who_else_takes_part(name, kind):
     rows, make = rows_for(name)
-    module, plan = make(), plan_of(momentum=0.5, class_weight="local")
+    module, plan = make(), plan_of(class_weight="local")
     engine = kind(module, rows)
     together = train(engine, module, plan)
     for cohort in ([0], [1], [5], [4, 2], [3, 1, 0, 5]):
@@ -416,14 +469,15 @@ def test_reply_does_not_depend_on_who_else_takes_part(name, kind):
         assert_same(some, {k: together[k] for k in cohort}, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["relu", "layer norm"])
+@in_blocks
 def test_size_of_blocks_changes_nothing(name):
     rows, make = rows_for(name)
-    module, plan = make(), plan_of(momentum=0.5)
+    module, plan = make(), plan_of()
     engine = VectorizedEngine(module, rows)
     replies = []
-    for engine.kernel.block_size in (1, 2, 3, 5, 1000):
-        replies.append(train(engine, module, plan))
+    for n_clients in (1, 2, 3, 5, 1000):
+        with blocks_of(engine, n_clients):
+            replies.append(train(engine, module, plan))
     for other in replies[1:]:
         assert_same(other, replies[0], atol=1e-12)
 
@@ -446,8 +500,11 @@ def test_one_clients_infinite_rows_harm_nobody_else(name, kind, bad):
     module, plan = make(), plan_of()
     healthy = train(LoopEngine(module, rows), module, plan)
     rows.X[rows.layout.codes() == bad] = np.inf
-    replies = train(kind(module, rows), module, plan)
+    engine = kind(module, rows)
+    replies = train(engine, module, plan)
     assert not np.isfinite(replies.pop(bad)[0]).all()
+    for reply in engine.train(flatten(module), np.arange(6), 3, plan):
+        np.testing.assert_array_equal(reply.finite(), reply.clients != bad)
     del healthy[bad]
     assert_same(replies, healthy)
 
@@ -518,6 +575,25 @@ def test_recall_is_computed_only_where_it_is_wanted(kind):
     module = make()
     for block in kind(module, rows).train(flatten(module), np.arange(6), 0, plan_of()):
         assert block.recalls is None
+
+
+@every_module
+@pytest.mark.parametrize("kind", [LoopEngine, VectorizedEngine])
+def test_weighted_sums_are_those_of_the_updates(name, kind):
+    # Kernels keep updates as they came about, and sum them in their own way.
+    rows, make = rows_for(name)
+    module = make()
+    for reply in kind(module, rows).train(flatten(module), np.arange(6), 0, plan_of()):
+        weights = np.random.default_rng(0).uniform(1, 90, len(reply.clients))
+        np.testing.assert_allclose(
+            reply.weighted_sum(weights), weights @ reply.deltas.numpy(), rtol=0, atol=1e-10
+        )
+        assert reply.weighted_sum(weights).dtype == torch.float64
+        assert reply.finite().all()
+        some = np.arange(len(weights)) % 2 == 0
+        part = reply.take(some)
+        np.testing.assert_array_equal(part.clients, reply.clients[some])
+        np.testing.assert_allclose(part.deltas, reply.deltas[torch.as_tensor(some)])
 
 
 # ── sample weights ───────────────────────────────────────────────────────────────────

@@ -50,6 +50,8 @@ class Block:
     ----------
     members : ndarray of shape (m,)
         Client numbers, those with most steps first.
+    positions : ndarray of shape (m,)
+        Where in the cohort each of them stood.
     alive, width : ndarray of shape (n_steps,)
     start : ndarray of shape (n_steps + 1,)
     places : ndarray of shape (start[-1],)
@@ -60,6 +62,7 @@ class Block:
     """
 
     members: NDArray[np.int64]
+    positions: NDArray[np.int64]
     alive: NDArray[np.int64]
     width: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -86,18 +89,29 @@ def schedule(
     n_epochs: int,
     batch_size: int,
     block_size: int,
+    numbers: NDArray[np.int64] | None = None,
 ) -> Iterator[Block]:
     """Lay out a round's local training in blocks of clients of like size.
 
     Clients are sorted by size, so that those of a block need about the same number of steps and
-    little is padded.
+    little is padded. Where `numbers` are given, clients shuffle as the clients of these numbers.
     """
-    sizes = (offsets[1:] - offsets[:-1])[clients]
+    sizes = offsets[clients + 1] - offsets[clients]
     by_size = np.argsort(-sizes, kind="stable")
-    clients, sizes = clients[by_size], sizes[by_size]
-    for chunk in _chunks(sizes, block_size):
+    numbers = clients if numbers is None else numbers
+    for chunk in _chunks(sizes[by_size], block_size):
+        here = by_size[chunk]
         yield from _blocks(
-            clients[chunk], sizes[chunk], offsets, seed, round_, n_epochs, batch_size, block_size
+            clients[here],
+            here,
+            numbers[here],
+            sizes[here],
+            offsets,
+            seed,
+            round_,
+            n_epochs,
+            batch_size,
+            block_size,
         )
 
 
@@ -112,6 +126,8 @@ def _chunks(sizes: NDArray[np.int64], block_size: int, max_rows: int = 1 << 19) 
 
 def _blocks(
     clients: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    numbers: NDArray[np.int64],
     sizes: NDArray[np.int64],
     offsets: NDArray[np.int64],
     seed: int,
@@ -146,7 +162,7 @@ def _blocks(
     for epoch in range(n_epochs):
         t = batch + epoch * steps[j]
         slot = base[b] + start[b, t] + (j - first[b]) * width[b, t] + i
-        drawn = shuffled_places(seed, round_, epoch, clients, sizes)
+        drawn = shuffled_places(seed, round_, epoch, numbers, sizes)
         places[slot] = np.repeat(offsets[clients], sizes) + drawn
         share[slot] = 1.0 / length[j, t]
 
@@ -162,6 +178,7 @@ def _blocks(
         flat = slice(base[block], base[block + 1])
         yield Block(
             clients[lo : lo + block_size],
+            positions[lo : lo + block_size],
             alive[block, :n_steps],
             width[block, :n_steps],
             start[block, : n_steps + 1],

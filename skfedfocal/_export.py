@@ -194,7 +194,7 @@ def submit(
             break
         if deadline is not None and time.monotonic() > deadline:
             raise TimeoutError(f"Run {run_id} is {status} after {timeout:g} s.")
-        time.sleep(2)
+        time.sleep(5)  # each question is a process of some CPU-seconds
     if status != "finished:completed":
         log = _command("log", str(run_id), superlink, "--show").stdout
         raise RuntimeError(f"Run {run_id} ended as {status}.\n{log[-2000:]}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -82,20 +82,18 @@ class Federation:
 def run_rounds(federation: Federation, engine: Engine) -> Iterator[tuple[Federation, Round]]:
     """Train without end, one round at a time; the caller takes as many as it wants."""
     while True:
-        began = time.perf_counter()
-        cohort = select(federation)
-        updates = engine.train(
+        cohort, fold = select(federation), Fold(federation)
+        for reply in engine.train(
             federation.theta,
             cohort,
             federation.n_rounds,
             federation.plan,
             want_recall=federation.needs_recall,
             want_validation=federation.want_validation,
-        )
-        delta, found = aggregate(federation, updates)
-        theta, state = federation.strategy.step(federation.theta, delta, federation.state)
-        federation = replace(federation, theta=theta, state=state, n_rounds=federation.n_rounds + 1)
-        yield federation, _report(federation, found, len(cohort), began)
+        ):
+            fold.add(reply)
+        federation, report = step(federation, fold, len(cohort))
+        yield federation, report
 
 
 def select(federation: Federation) -> np.ndarray:
@@ -108,56 +106,63 @@ def select(federation: Federation) -> np.ndarray:
 _SELECTION_STREAM = 1  # a stream of its own, apart from the shuffles
 
 
-@dataclass
-class Tally:
-    """What the good replies of a round add up to, besides the aggregate."""
+class Fold:
+    """Combines a round's replies as they come.
 
-    n_good: int = 0
-    weight: float = 0.0
-    size: float = 0.0
-    loss: float = 0.0
-    validation: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-
-    def add(self, reply: Updates, weights: NDArray[np.float64]) -> None:
-        self.n_good += len(reply.clients)
-        self.weight += weights.sum()
-        self.size += reply.sizes.sum()
-        self.loss += reply.losses @ reply.sizes
-        if reply.validation is not None:
-            self.validation += reply.validation.sum(0)
-
-
-def aggregate(federation: Federation, updates: Iterable[Updates]) -> tuple[Tensor, Tally]:
-    """Combine the cohort's updates.
-
-    A weighted mean is folded block by block; other aggregators see all updates at once.
+    A weighted mean is folded reply by reply; other aggregators see all updates at once.
     """
-    aggregator, stats = federation.aggregator, federation.stats
-    folded = torch.zeros_like(federation.theta, dtype=torch.float64)
-    collected: list[tuple[Tensor, NDArray[np.float64]]] = []
-    tally = Tally()
-    for reply in updates:
+
+    def __init__(self, federation: Federation):
+        self.began = time.perf_counter()
+        self.n_good = 0
+        self.loss = self.size = 0.0
+        self.validation = np.zeros(2)
+        self._federation = federation
+        self._weight = 0.0
+        self._folded = torch.zeros_like(federation.theta, dtype=torch.float64)
+        self._collected: list[tuple[Tensor, NDArray[np.float64]]] = []
+
+    def add(self, reply: Updates) -> None:
+        """Take in the replies of some clients; those that are not finite are left out."""
+        federation, aggregator = self._federation, self._federation.aggregator
         good = reply.finite()
         if not good.all():
             _warn_left_out(federation, reply.clients[~good])
             reply = reply.take(good)
         weights = aggregator.weights(reply.sizes, reply.recalls)
         if aggregator.linear:
-            folded += reply.weighted_sum(weights)
+            self._folded += reply.weighted_sum(weights)
         else:
-            collected.append((reply.deltas, weights))
-        tally.add(reply, weights)
-        _record(stats, reply, federation.n_rounds)
-    if tally.weight == 0:
-        raise FederatedTrainingError(
-            f"Round {federation.n_rounds + 1}: no client returned a finite update. The training "
-            "diverged; lower learning_rate, or scale the columns of X (StandardScaler)."
-        )
-    if aggregator.linear:
-        return (folded / tally.weight).to(federation.theta), tally
-    deltas, weights_of = zip(*collected, strict=True)
-    delta = aggregator(torch.cat(deltas), torch.as_tensor(np.concatenate(weights_of)))
-    return delta.to(federation.theta), tally
+            self._collected.append((reply.deltas, weights))
+        self._weight += weights.sum()
+        self.n_good += len(reply.clients)
+        self.size += reply.sizes.sum()
+        self.loss += reply.losses @ reply.sizes
+        if reply.validation is not None:
+            self.validation += reply.validation.sum(0)
+        _record(federation.stats, reply, federation.n_rounds)
+
+    def aggregate(self) -> Tensor:
+        """The cohort's update, of shape (p,)."""
+        federation = self._federation
+        if self._weight == 0:
+            raise FederatedTrainingError(
+                f"Round {federation.n_rounds + 1}: no client returned a finite update. The "
+                "training diverged; lower learning_rate, or scale the columns of X "
+                "(StandardScaler)."
+            )
+        if federation.aggregator.linear:
+            return (self._folded / self._weight).to(federation.theta)
+        deltas, weights = zip(*self._collected, strict=True)
+        delta = federation.aggregator(torch.cat(deltas), torch.as_tensor(np.concatenate(weights)))
+        return delta.to(federation.theta)
+
+
+def step(federation: Federation, fold: Fold, n_selected: int) -> tuple[Federation, Round]:
+    """End a round: the server's step, and what the round came to."""
+    theta, state = federation.strategy.step(federation.theta, fold.aggregate(), federation.state)
+    federation = replace(federation, theta=theta, state=state, n_rounds=federation.n_rounds + 1)
+    return federation, _report(federation, fold, n_selected)
 
 
 class FederatedTrainingError(ValueError):
@@ -180,7 +185,7 @@ def _warn_left_out(federation: Federation, clients: np.ndarray) -> None:
     )
 
 
-def _report(federation: Federation, found: Tally, n_selected: int, began: float) -> Round:
+def _report(federation: Federation, found: Fold, n_selected: int) -> Round:
     model = federation.theta.numel() * federation.theta.element_size()
     # Size and loss; recall and validation where asked for.
     scalars = 8 * (2 + federation.needs_recall + 2 * federation.want_validation)
@@ -195,6 +200,6 @@ def _report(federation: Federation, found: Tally, n_selected: int, began: float)
         n_failed=n_selected - found.n_good,
         bytes_down=n_selected * model,
         bytes_up=bytes_up,
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - found.began,
         validation_loss=found.validation[0] / found.validation[1] if validated else float("nan"),
     )

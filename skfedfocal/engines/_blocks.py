@@ -28,8 +28,8 @@ class Batch:
     y : int64 Tensor of shape (k, width)
     weight : Tensor of shape (k, width)
         Weight of each row in its client's objective; 0 for padding.
-    constants : Tensor of shape (n_classes,) or (k, 1, n_classes), or None
-        The loss's numbers by class.
+    constants : Tensor of shape (n_constants,) or (k, 1, n_constants), or None
+        The loss's numbers, by class as a rule.
     """
 
     x: Tensor
@@ -47,25 +47,32 @@ class BlockRows:
         Which rows, in which order.
     rows : FederatedRows
         Where they are.
-    plan : LocalPlan
-        Its class weights and loss make the objective.
+    class_weight : ndarray of shape (n_classes,) or (m, n_classes), or None
+        Of the objective; of all clients, or of each.
+    constants : Tensor of shape (n_constants,) or (m, n_constants), or None
+        The loss's; of all clients, or of each.
     like : Tensor
         Of the type and on the device of the parameters.
     """
 
-    def __init__(self, block: Block, rows: FederatedRows, plan: LocalPlan, like: Tensor):
+    def __init__(
+        self,
+        block: Block,
+        rows: FederatedRows,
+        class_weight: NDArray[np.float64] | None,
+        constants: Tensor | None,
+        like: Tensor,
+    ):
         self.block = block
+        self.constants = constants
         self._rows = rows
-        counts = rows.label_counts[block.members]
         y = rows.labels(block.places)
         weight = block.share * rows.weights(block.places)
-        class_weight = plan.class_weights(counts)
         if class_weight is not None:
             of_client = class_weight.ndim == 2
             weight = weight * (class_weight[block.owners(), y] if of_client else class_weight[y])
         self.labels = torch.from_numpy(y).to(like.device)
         self.weight = torch.from_numpy(weight).to(like)
-        self.constants = plan.loss_constants(counts, like)
 
     def features(self, lo: int, hi: int) -> Tensor:
         """Features of all rows of the steps lo..hi-1, in their order."""

@@ -40,16 +40,27 @@ class Kernel(ABC):
         """Local epochs of a block from parameters (*shape); returns updates and mean losses."""
         m = len(rows.block.members)
         stacks = [p.expand(m, *p.shape).clone() for p in start]
+        losses = self.train_stacks(stacks, start, rows, round_, plan)
+        return StackedDeltas(stacks, start), losses
+
+    def train_stacks(
+        self,
+        stacks: list[Tensor],
+        start: list[Tensor],
+        rows: BlockRows,
+        round_: int,
+        plan: LocalPlan,
+    ) -> NDArray[np.float64]:
+        """Local epochs of models stacked by parameter (m, *shape), in place; mean losses (m,)."""
         momenta = [torch.zeros_like(s) for s in stacks] if plan.momentum else []
-        losses = torch.zeros(m, dtype=start[0].dtype, device=start[0].device)
+        losses = torch.zeros(len(stacks[0]), dtype=start[0].dtype, device=start[0].device)
         self.begin(plan, round_, rows.block.members)
         for batch in rows.batches():
             k = len(batch.y)
             losses[:k] += self.step(
                 [s[:k] for s in stacks], batch, [b[:k] for b in momenta], start, plan
             )
-        mean = losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan)
-        return StackedDeltas(stacks, start), mean
+        return losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan)
 
     def begin(self, plan: LocalPlan, round_: int, members: NDArray[np.int64]) -> None:  # noqa: B027
         """Called before a block's first step."""

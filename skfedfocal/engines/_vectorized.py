@@ -72,9 +72,10 @@ class VectorizedEngine(Engine):
                 recalls = self._evaluate(self.rows, start, block.members, plan).recall
             if want_validation:
                 validation = self._validate(start, block.members, plan)
-            deltas, losses = kernel.train(
-                start, BlockRows(block, self.rows, plan, theta), round_, plan
-            )
+            counts = self.rows.label_counts[block.members]
+            class_weight, constants = plan.class_weights(counts), plan.loss_constants(counts, theta)
+            rows = BlockRows(block, self.rows, class_weight, constants, theta)
+            deltas, losses = kernel.train(start, rows, round_, plan)
             yield Updates(
                 clients=block.members,
                 sizes=self.sizes[block.members],

@@ -1,0 +1,203 @@
+"""Published methods that the package does not carry, built on its public parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval
+from torch import Tensor
+
+from skfedfocal import FederatedClassifier
+from skfedfocal.losses import CrossEntropyLoss, Loss
+
+from .datasets import Task
+
+
+class RestrictedSoftmaxLoss(Loss):
+    """FedRS: logits of the classes that a client lacks are scaled down in its softmax.
+
+    Parameters
+    ----------
+    alpha : float, default=0.5
+        Factor on the logits of missing classes, in [0, 1]; 1 is cross-entropy.
+
+    References
+    ----------
+    .. [1] X.-C. Li, D.-C. Zhan, "FedRS: federated learning with restricted softmax for label
+       distribution non-IID data", KDD 2021.
+    """
+
+    counts = "local"
+    _parameter_constraints = {"alpha": [Interval(Real, 0, 1, closed="both")]}
+
+    def __init__(self, alpha: float = 0.5):
+        self.alpha = alpha
+
+    def constants(self, counts: Tensor) -> Tensor:
+        return torch.where(counts > 0, 1.0, float(self.alpha)).to(counts)
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+        return CrossEntropyLoss()(logits if constants is None else logits * constants, y)
+
+    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        return torch.log_softmax(logits, -1)
+
+
+class CalibratedLogitsLoss(Loss):
+    r"""FedLC: cross-entropy on :math:`z_c - \tau n_{k,c}^{-1/4}`, with the client's own counts.
+
+    As in the authors' code a missing class counts 1e-8 rows, which takes it out of the softmax.
+
+    Parameters
+    ----------
+    tau : float, default=1.0
+        Strength of the calibration, at least 0; 0 is cross-entropy.
+
+    References
+    ----------
+    .. [1] J. Zhang et al., "Federated learning with label distribution skew via logits
+       calibration", ICML 2022.
+    """
+
+    counts = "local"
+    _parameter_constraints = {"tau": [Interval(Real, 0, None, closed="left")]}
+
+    def __init__(self, tau: float = 1.0):
+        self.tau = tau
+
+    def constants(self, counts: Tensor) -> Tensor:
+        return -self.tau * counts.clamp(min=1e-8) ** -0.25
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+        return CrossEntropyLoss()(logits if constants is None else logits + constants, y)
+
+    def gradient(
+        self, logits: Tensor, y: Tensor, constants: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return CrossEntropyLoss().gradient(
+            logits if constants is None else logits + constants, y, None
+        )
+
+    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        return torch.log_softmax(logits, -1)
+
+
+def effective_number_weights(task: Task, beta: float) -> dict[int, float]:
+    """Weights ``(1 - beta) / (1 - beta ** n_c)`` (Cui et al., CVPR 2019), rows 1 on average."""
+    counts = np.bincount(task.y, minlength=task.n_classes)
+    weights = (1 - beta) / (1 - beta ** np.maximum(counts, 1))
+    weights = weights * counts.sum() / (weights @ counts)
+    return dict(enumerate(weights.tolist()))
+
+
+# -- methods that change the rows or weights of each round -----------------------------------
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The clients of a round: each one's rows, as places in the training rows."""
+
+    clients: NDArray[np.int64]
+    rows: list[NDArray[np.int64]]
+
+
+# Rows of the round, client by client, and the weight of each client.
+RoundPlan = Callable[[FederatedClassifier, Task, Cohort], tuple[list[NDArray[np.int64]], NDArray]]
+
+
+def fit_round_by_round(
+    model: FederatedClassifier, task: Task, seed: int, plan: RoundPlan
+) -> FederatedClassifier:
+    """Train by one `partial_fit` a round, on the rows and client weights that the plan gives.
+
+    The cohorts are drawn uniformly, as by the classifier itself. A client's weight scales the
+    sample weights of its rows: local training looks at their ratios only, and the server weighs
+    the client by their sum.
+    """
+    rng = np.random.default_rng([_COHORTS, seed])
+    ids, codes = np.unique(task.clients, return_inverse=True)
+    order = np.argsort(codes, kind="stable")
+    rows_of = np.split(order, np.cumsum(np.bincount(codes))[:-1])
+    share = model.clients_per_round
+    n_selected = share if isinstance(share, int) else max(1, round(share * len(ids)))
+    model.set_params(clients_per_round=1.0)
+    for _ in range(model.n_rounds):
+        drawn = np.sort(rng.choice(len(ids), n_selected, replace=False))
+        cohort = Cohort(drawn, [rows_of[k] for k in drawn])
+        rows, weights = plan(model, task, cohort)
+        taken = np.concatenate(rows)
+        sizes = [len(r) for r in rows]
+        model.partial_fit(
+            task.X[taken],
+            task.y[taken],
+            classes=np.arange(task.n_classes),
+            sample_weight=np.repeat(weights, sizes),
+            clients=np.repeat(drawn, sizes),
+        )
+    return model
+
+
+_COHORTS, _SAMPLING = 11, 12  # streams of random numbers
+
+
+class BalancedSampling:
+    """Every client draws its rows anew each round, with equal chances for each class it has.
+
+    With replacement, as many as it has times its local epochs: sampling proper, not weights that
+    are equal to it in expectation.
+    """
+
+    def __init__(self, seed: int, n_epochs: int):
+        self.rng = np.random.default_rng([_SAMPLING, seed])
+        self.n_epochs = n_epochs
+
+    def __call__(
+        self, model: FederatedClassifier, task: Task, cohort: Cohort
+    ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
+        drawn = []
+        for rows in cohort.rows:
+            _, label, count = np.unique(task.y[rows], return_inverse=True, return_counts=True)
+            chance = 1 / (len(count) * count[label])
+            drawn.append(self.rng.choice(rows, self.n_epochs * len(rows), p=chance))
+        return drawn, np.ones(len(drawn))
+
+
+class Climb:
+    """CLIMB: clients whose loss exceeds the mean weigh more, by dual ascent on that constraint.
+
+    ``lambda_k <- clip(lambda_k + eta (l_k - mean l - eps) / K, 0, 100)`` and
+    ``w_k = 1 + lambda_k - mean lambda``, over the K clients of the round.
+
+    References
+    ----------
+    .. [1] Z. Shen et al., "An agnostic approach to federated learning with class imbalance",
+       ICLR 2022.
+    """
+
+    def __init__(self, eta: float = 0.1, eps: float = 0.1):
+        self.eta = eta
+        self.eps = eps
+        self.multipliers: dict[int, float] = {}
+
+    def __call__(
+        self, model: FederatedClassifier, task: Task, cohort: Cohort
+    ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
+        known = np.array([self.multipliers.get(int(k), 0.0) for k in cohort.clients])
+        if hasattr(model, "classes_"):  # before the first round there is no model to judge
+            losses = self._losses(model, task, cohort)
+            ascent = self.eta * (losses - losses.mean() - self.eps) / len(losses)
+            known = np.clip(known + ascent, 0, 100)
+            self.multipliers.update(zip(cohort.clients.tolist(), known.tolist(), strict=True))
+        return cohort.rows, np.maximum(1 + known - known.mean(), 1e-3)
+
+    def _losses(self, model: FederatedClassifier, task: Task, cohort: Cohort) -> NDArray:
+        taken = np.concatenate(cohort.rows)
+        p = model.predict_proba(task.X[taken])[np.arange(len(taken)), task.y[taken]]
+        starts = np.cumsum([0, *(len(r) for r in cohort.rows[:-1])])
+        sums = np.add.reduceat(-np.log(np.maximum(p, 1e-30)), starts)
+        return sums / [len(r) for r in cohort.rows]

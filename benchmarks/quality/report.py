@@ -1,0 +1,378 @@
+"""Tables and the results page, from the records alone."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+from scipy.stats import rankdata
+
+import skfedfocal
+
+from . import __doc__ as PROTOCOL
+from .methods import CHOOSES_ITSELF, METHODS
+from .runner import Plan, Record, Results, default_test, scenario_of, tuned_test
+
+BASE = "fedfocal"
+Cells = dict[tuple[str, str], np.ndarray]  # (scenario, method) -> value per seed
+
+
+# -- the file of results ---------------------------------------------------------------------
+
+
+def collect(plan: Plan, results: Results) -> dict[str, Any]:
+    """What is committed: the test records as a table, and how they came about.
+
+    Only scenarios and methods with all seeds are in it, so that every mean is over the same seeds.
+    """
+    records: list[Record] = []
+    for leg, job_of in (("default", default_test), ("tuned", tuned_test)):
+        for scenario in plan.scenarios:
+            for name in plan.methods:
+                try:
+                    jobs = [
+                        job_of(plan, results, scenario, METHODS[name], seed)
+                        for seed in range(plan.n_seeds)
+                    ]
+                    found = [results.records[job.key] for job in jobs]
+                except KeyError:  # not run yet
+                    continue
+                records += [{"leg": leg, **record} for record in found]
+    columns = list(dict.fromkeys(name for record in records for name in record if name != "fold"))
+    return {
+        "scale": plan.scale,
+        "n_seeds": plan.n_seeds,
+        "scenarios": {name: plan.scenario(name).title for name in plan.scenarios},
+        "machine": machine(),
+        "cpu_hours": round(sum(r["seconds"] for r in results.records.values()) / 3600, 2),
+        "columns": columns,
+        "rows": [[_short(record.get(name)) for name in columns] for record in records],
+    }
+
+
+def machine() -> dict[str, str]:
+    """Processor and versions: figures belong to the machine they were taken on."""
+    return {
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "skfedfocal": skfedfocal.__version__,
+        "scikit-learn": sklearn.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        if names:
+            return names[0].partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return int(value) if value == int(value) and abs(value) >= 1 else round(value, 5)
+
+
+def dump(table: Mapping[str, Any], path: Path) -> None:
+    """JSON with one record a line, which a diff can show."""
+    head = {name: value for name, value in table.items() if name != "rows"}
+    rows = ",\n".join(json.dumps(row) for row in table["rows"])
+    text = json.dumps(head, indent=1, ensure_ascii=False)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n'
+    path.write_text(text)
+
+
+def records_of(table: Mapping[str, Any]) -> list[Record]:
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+
+
+# -- summaries -------------------------------------------------------------------------------
+
+
+def cells(records: Iterable[Record], leg: str, measure: str) -> Cells:
+    """Values of a measure by scenario and method, in the order of seeds."""
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for record in records:
+        if record["leg"] == leg and record.get(measure) is not None:
+            by_seed = found.setdefault((record["scenario"], record["method"]), {})
+            by_seed[record["seed"]] = record[measure]
+    return {key: np.array([v for _, v in sorted(v.items())]) for key, v in found.items()}
+
+
+def methods_in(values: Cells) -> list[str]:
+    return [name for name in METHODS if any(method == name for _, method in values)]
+
+
+def scenarios_in(values: Cells, wanted: Iterable[str]) -> list[str]:
+    return [name for name in wanted if any(scenario == name for scenario, _ in values)]
+
+
+def fixed(names: Iterable[str]) -> list[str]:
+    """Federated methods that do not choose by themselves: those that are ranked."""
+    return [n for n in names if METHODS[n].federated and n not in CHOOSES_ITSELF]
+
+
+def mean_ranks(values: Cells, scenarios: list[str], names: list[str]) -> dict[str, float]:
+    """Mean over scenarios of the rank of the mean; 1 is best, equals share their ranks."""
+    scores = np.array([[values[s, n].mean() for n in names] for s in scenarios])
+    ranks = np.array([rankdata(-row) for row in scores.round(6)])
+    return dict(zip(names, ranks.mean(0).tolist(), strict=True))
+
+
+def difference(
+    values: Cells, scenarios: list[str], name: str, base: str = BASE
+) -> tuple[float, float]:
+    """Mean paired difference over scenarios and seeds, and its standard error over seeds."""
+    gaps = np.array([values[s, name] - values[s, base] for s in scenarios])
+    if gaps.shape[1] < 2:
+        return float(gaps.mean()), float("nan")
+    errors = gaps.std(1, ddof=1) / np.sqrt(gaps.shape[1])
+    return float(gaps.mean()), float(np.sqrt((errors**2).sum()) / len(errors))
+
+
+# -- the page --------------------------------------------------------------------------------
+
+
+def page(table: Mapping[str, Any], command: str, more: str = "") -> str:
+    """The results page, in Markdown; `more` goes before the account of how it was measured."""
+    records = records_of(table)
+    titles = table["scenarios"]
+    parts = [
+        "# Results",
+        f"Made by `{command}`; do not edit by hand. Balanced accuracy in percent, means over "
+        f"{table['n_seeds']} seeds. Taken on {table['machine']['processor']}, "
+        + ", ".join(f"{k} {v}" for k, v in table["machine"].items() if k != "processor")
+        + f"; {table['cpu_hours']} CPU hours in all.",
+    ]
+    for leg, title in (("default", "At default settings"), ("tuned", "Tuned")):
+        values = cells(records, leg, "balanced_accuracy")
+        scenarios = scenarios_in(values, titles)
+        if not scenarios:
+            continue
+        parts.append(f"## {title}")
+        if leg == "default":
+            parts += [_claims(records, values, scenarios, titles)]
+        else:
+            parts += ["Each method with its own parameter chosen on validation rows."]
+        parts += [_overview(values, scenarios), _by_scenario(values, scenarios, titles)]
+    parts += [_probabilities(records, titles), _costs(records, titles), more]
+    parts += ["## How it was measured", _protocol(), _budgets(table, titles)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _complete(values: Cells, scenarios: list[str], names: Iterable[str]) -> list[str]:
+    return [n for n in names if all((s, n) in values for s in scenarios)]
+
+
+def _claims(
+    records: list[Record], values: Cells, scenarios: list[str], titles: Mapping[str, str]
+) -> str:
+    """What the figures say of the default classifier, good or bad."""
+    names = _complete(values, scenarios, methods_in(values))
+    ranked = fixed(names)
+    if BASE not in ranked:
+        return ""
+    lines = []
+    ranks = mean_ranks(values, scenarios, ranked)
+    place = sorted(ranks, key=ranks.__getitem__).index(BASE) + 1
+    lines.append(
+        f"- The default FedFocalClassifier has mean rank {ranks[BASE]:.1f} of {len(ranked)} fixed "
+        f"federated methods, place {place}."
+    )
+    published = [n for n in ranked if METHODS[n].family == "published"] + [BASE]
+    ranks = mean_ranks(values, scenarios, published)
+    place = sorted(ranks, key=ranks.__getitem__).index(BASE) + 1
+    lines.append(
+        f"- Against the {len(published) - 1} published methods alone: mean rank "
+        f"{ranks[BASE]:.1f}, place {place}."
+    )
+    best = {s: max(published[:-1], key=lambda n: values[s, n].mean()) for s in scenarios}
+    short = {s: values[s, best[s]].mean() - values[s, BASE].mean() for s in scenarios}
+    worst = max(short, key=short.__getitem__)
+    n_short = sum(gap > 0.01 for gap in short.values())
+    lines.append(
+        f"- It is more than one point below the best published method on {n_short} of "
+        f"{len(scenarios)} sets; at worst {100 * short[worst]:.1f} points below "
+        f"{METHODS[best[worst]].title} on {titles[worst]}."
+    )
+    if "fedavg" in names:
+        gains = [
+            f"{titles[s]} {100 * difference(values, [s], BASE, 'fedavg')[0]:+.1f}"
+            for s in scenarios
+        ]
+        lines.append("- Gain over FedAvg in points: " + "; ".join(gains) + ".")
+    if "pooled" in names:
+        share = {s: values[s, BASE].mean() / values[s, "pooled"].mean() for s in scenarios}
+        low = min(share, key=share.__getitem__)
+        mean = np.mean(list(share.values()))
+        lines.append(
+            f"- Share of the pooled model's balanced accuracy: {100 * mean:.1f} % on average, "
+            f"{100 * share[low]:.1f} % at the least ({titles[low]})."
+        )
+    for name in CHOOSES_ITSELF:
+        if name in names:
+            gaps = {s: values[s, name].mean() - values[s, BASE].mean() for s in scenarios}
+            low = min(gaps, key=gaps.__getitem__)
+            mean = np.mean(list(gaps.values()))
+            lines.append(
+                f"- FedFocalClassifierCV minus the default: {100 * mean:+.1f} points on average, "
+                f"{100 * gaps[low]:+.1f} at the least ({titles[low]})."
+            )
+    return "\n".join(lines)
+
+
+def _overview(values: Cells, scenarios: list[str]) -> str:
+    names = _complete(values, scenarios, methods_in(values))
+    ranked = fixed(names)
+    ranks = mean_ranks(values, scenarios, ranked)
+    order = sorted(names, key=lambda n: (n not in ranks, ranks.get(n, 0)))
+    rows = []
+    for name in order:
+        means = np.array([values[s, name].mean() for s in scenarios])
+        rows.append(
+            [
+                METHODS[name].title,
+                f"{ranks[name]:.1f}" if name in ranks else "–",
+                f"{100 * means.mean():.1f}",
+                _gap(values, scenarios, name),
+                _share(values, scenarios, name),
+            ]
+        )
+    head = ["method", "mean rank", "mean", "minus FedFocalClassifier (SE)", "% of pooled"]
+    return markdown(head, rows)
+
+
+def _gap(values: Cells, scenarios: list[str], name: str) -> str:
+    if name == BASE or any((s, BASE) not in values for s in scenarios):
+        return "–"
+    gap, error = difference(values, scenarios, name)
+    return f"{100 * gap:+.1f} ({100 * error:.1f})"
+
+
+def _share(values: Cells, scenarios: list[str], name: str) -> str:
+    if any((s, "pooled") not in values for s in scenarios):
+        return "–"
+    shares = [values[s, name].mean() / values[s, "pooled"].mean() for s in scenarios]
+    return f"{100 * np.mean(shares):.1f}"
+
+
+def _by_scenario(values: Cells, scenarios: list[str], titles: Mapping[str, str]) -> str:
+    """Mean and standard deviation over seeds, and the paired difference where it is clear."""
+    names = methods_in(values)
+    rows = []
+    for name in names:
+        row = [METHODS[name].title]
+        for s in scenarios:
+            if (s, name) not in values:
+                row.append("–")
+                continue
+            v = 100 * values[s, name]
+            spread = v.std(ddof=1) if len(v) > 1 else np.nan
+            text = f"{v.mean():.1f} ± {spread:.1f}"
+            if name != BASE and (s, BASE) in values:
+                gap, error = difference(values, [s], name)
+                text += f" ({100 * gap:+.1f}, SE {100 * error:.1f})"
+            row.append(text)
+        rows.append(row)
+    note = "Mean ± standard deviation over seeds (paired difference to FedFocalClassifier, its SE)."
+    return note + "\n\n" + markdown(["method", *(titles[s] for s in scenarios)], rows)
+
+
+_KINDS = {
+    "own": "`predict_proba`, where it is meant for",
+    "raw": "raw softmax, same place",
+    "balanced": "`predict_proba`, classes equally frequent",
+    "uniform": "posterior for equally frequent classes",
+    "natural": "posterior for the training population",
+}
+
+
+def _probabilities(records: list[Record], titles: Mapping[str, str]) -> str:
+    parts = [
+        "## Probabilities",
+        "Means over sets and seeds at default settings. The second column is about the population "
+        "that `predict_proba` is meant for: equally frequent classes after class weights or logit "
+        "adjustment, that of the training rows otherwise. 15 bins.",
+    ]
+    for measure, title in (
+        ("log_loss", "Log-loss"),
+        ("ece", "Expected calibration error of the largest probability, in percent"),
+        ("classwise_ece", "Expected calibration error, mean over classes, in percent"),
+    ):
+        tables = {k: cells(records, "default", f"{k}_{measure}") for k in _KINDS}
+        scenarios = scenarios_in(tables["own"], titles)
+        if not scenarios:
+            return ""
+        factor, digits = (1, 3) if measure == "log_loss" else (100, 1)
+        rows = []
+        for name in _complete(tables["own"], scenarios, methods_in(tables["own"])):
+            row = [METHODS[name].title]
+            for kind in _KINDS:
+                known = [
+                    tables[kind][s, name].mean() for s in scenarios if (s, name) in tables[kind]
+                ]
+                row.append(f"{factor * np.mean(known):.{digits}f}" if known else "–")
+            rows.append(row)
+        parts += [f"### {title}", markdown(["method", *_KINDS.values()], rows)]
+    return "\n\n".join(parts)
+
+
+def _costs(records: list[Record], titles: Mapping[str, str]) -> str:
+    down, up, seconds = (
+        cells(records, "default", name) for name in ("bytes_down", "bytes_up", "seconds")
+    )
+    scenarios = scenarios_in(seconds, titles)
+    rows = []
+    for name in _complete(seconds, scenarios, methods_in(seconds)):
+        traffic = [
+            (down[s, name] + up[s, name]).mean() / 2**20 for s in scenarios if (s, name) in down
+        ]
+        federated = METHODS[name].federated and traffic
+        rows.append(
+            [
+                METHODS[name].title,
+                f"{np.mean(traffic):.1f}" if federated else "–",
+                f"{np.mean([seconds[s, name].mean() for s in scenarios]):.2f}",
+            ]
+        )
+    head = ["method", "MiB both ways", "CPU seconds of a training"]
+    return "## Costs\n\nMeans over sets and seeds, at default settings.\n\n" + markdown(head, rows)
+
+
+def _protocol() -> str:
+    _, _, body = (PROTOCOL or "").partition("--------\n")
+    return body.strip()
+
+
+def _budgets(table: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    rows = []
+    for name, title in titles.items():
+        budget = scenario_of(name, table["scale"]).budget
+        rows.append(
+            [
+                title,
+                "-".join(map(str, budget.hidden_layer_sizes)),
+                str(budget.clients_per_round) if budget.clients_per_round != 1.0 else "all",
+                str(budget.n_rounds),
+                str(budget.n_local_epochs),
+                str(budget.batch_size),
+            ]
+        )
+    head = ["set", "hidden", "clients a round", "rounds", "local epochs", "batch"]
+    return markdown(head, rows)
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)

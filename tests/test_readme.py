@@ -29,8 +29,9 @@ def run_blocks(page):
     return len(blocks)
 
 
-def test_readme_runs(capsys):
-    assert run_blocks("README.md") == 4
+def test_readme_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks("README.md") == 5
     score = float(re.match(r"balanced accuracy (\d\.\d+)\n", capsys.readouterr().out)[1])
     assert score > 0.9
 

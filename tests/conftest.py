@@ -47,7 +47,7 @@ def unchanged():
 def _frozen(value):
     """A copy to compare with later: of arrays and modules by value."""
     if isinstance(value, torch.nn.Module):
-        return {name: tensor.numpy().copy() for name, tensor in value.state_dict().items()}
+        return {name: part.double().numpy().copy() for name, part in value.state_dict().items()}
     if isinstance(value, dict):
         return {name: _frozen(part) for name, part in value.items()}
     return value.copy() if isinstance(value, np.ndarray) else value

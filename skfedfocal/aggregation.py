@@ -67,7 +67,7 @@ class WeightedMean(Aggregator):
     linear = True
 
     def __call__(self, updates: Tensor, weights: Tensor) -> Tensor:
-        return (weights / weights.sum()) @ updates
+        return (weights / weights.sum()).to(updates) @ updates
 
 
 class FocalMean(WeightedMean):

@@ -1,0 +1,427 @@
+"""Aggregators: the properties that each must have, over a fixed set of matrices."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import federation, mlp64
+from scipy import stats as scipy_stats
+from sklearn.base import clone
+
+import skfedfocal.aggregation
+from skfedfocal import FederatedClassifier
+from skfedfocal._clients import ClientStats
+from skfedfocal._component import InvalidParameterError
+from skfedfocal._local import LocalPlan
+from skfedfocal._rounds import Federation, Fold
+from skfedfocal.aggregation import (
+    AGGREGATORS,
+    Aggregator,
+    ClippedMean,
+    CoordinateMedian,
+    FocalMean,
+    GeometricMedian,
+    Krum,
+    TrimmedMean,
+    WeightedMean,
+    focus,
+)
+from skfedfocal.engines import Updates
+from skfedfocal.losses import CrossEntropyLoss
+from skfedfocal.selection import Uniform
+from skfedfocal.strategies import FedAvg
+
+repeatable = settings(deadline=None, derandomize=True, max_examples=60, database=None)
+every = pytest.mark.parametrize("name", sorted(AGGREGATORS))
+# A shortened update may leave the range of the others, towards 0.
+SHORTENS = {"clipped_mean"}
+
+
+def draw(m, p, seed=0, scale=1.0):
+    rng = np.random.default_rng(seed)
+    return torch.as_tensor(scale * rng.normal(size=(m, p)))
+
+
+MATRICES = {
+    "one client": draw(1, 4),
+    "two clients": draw(2, 4),
+    "few clients": draw(9, 6),
+    "many clients": draw(40, 3),
+    "one parameter": draw(9, 1),
+    "one direction": draw(9, 1) @ draw(1, 5, seed=1),
+    "far from zero": 50 + draw(9, 5),
+    "one far away": torch.cat([draw(8, 5), 1000 + draw(1, 5)]),
+    "two camps": torch.cat([draw(5, 5) - 10, draw(4, 5) + 10]),
+    "small": draw(9, 5, scale=1e-3),
+}
+matrices = pytest.mark.parametrize("updates", MATRICES.values(), ids=MATRICES)
+
+
+def weights_for(updates, seed=7):
+    return torch.as_tensor(np.random.default_rng(seed).uniform(1, 90, len(updates)))
+
+
+def assert_close(found, wanted, rtol=1e-9, atol=1e-9):
+    torch.testing.assert_close(found, torch.as_tensor(wanted), rtol=rtol, atol=atol)
+
+
+# ── what every aggregator promises ───────────────────────────────────────────────────
+
+
+def test_every_aggregator_has_a_name():
+    public = {
+        part
+        for _, part in inspect.getmembers(skfedfocal.aggregation, inspect.isclass)
+        if issubclass(part, Aggregator) and part is not Aggregator
+    }
+    assert set(AGGREGATORS.values()) == public
+
+
+@every
+@matrices
+def test_order_of_clients_makes_no_difference(name, updates):
+    aggregator, weights = AGGREGATORS[name](), weights_for(updates)
+    wanted = aggregator(updates, weights)
+    assert wanted.shape == updates.shape[1:]
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(updates))
+        assert_close(aggregator(updates[order], weights[order]), wanted)
+
+
+@every
+@matrices
+def test_scale_of_weights_makes_no_difference(name, updates):
+    aggregator, weights = AGGREGATORS[name](), weights_for(updates)
+    wanted = aggregator(updates, weights)
+    for factor in (1e-6, 0.5, 1e6):
+        assert_close(aggregator(updates, factor * weights), wanted)
+
+
+@every
+@matrices
+def test_equal_updates_aggregate_to_themselves(name, updates):
+    same = updates[:1].expand(9, -1)
+    assert_close(AGGREGATORS[name]()(same, weights_for(same)), updates[0])
+
+
+@every
+@matrices
+def test_aggregate_lies_among_the_updates(name, updates):
+    result = AGGREGATORS[name]()(updates, weights_for(updates))
+    low, high = updates.amin(0), updates.amax(0)
+    if name in SHORTENS:
+        low, high = low.clamp(max=0), high.clamp(min=0)
+    assert (result >= low - 1e-9).all()
+    assert (result <= high + 1e-9).all()
+
+
+@every
+@matrices
+def test_turning_the_signs_turns_the_aggregate(name, updates):
+    aggregator, weights = AGGREGATORS[name](), weights_for(updates)
+    assert_close(aggregator(-updates, weights), -aggregator(updates, weights))
+
+
+@pytest.mark.parametrize("name", sorted(set(AGGREGATORS) - SHORTENS))
+@matrices
+def test_moving_all_updates_moves_the_aggregate(name, updates):
+    aggregator, weights = AGGREGATORS[name](), weights_for(updates)
+    moved = aggregator(updates + 3.0, weights)
+    assert_close(moved, aggregator(updates, weights) + 3.0, atol=1e-8)
+
+
+@every
+def test_arguments_stay_as_they_are(name):
+    updates = MATRICES["one far away"].clone()
+    weights = weights_for(updates)
+    before = updates.clone(), weights.clone()
+    AGGREGATORS[name]()(updates, weights)
+    assert torch.equal(updates, before[0])
+    assert torch.equal(weights, before[1])
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_aggregate_has_the_type_of_the_updates(name, dtype):
+    updates = MATRICES["few clients"].to(dtype)
+    result = AGGREGATORS[name]()(updates, weights_for(updates))  # weights are always double
+    assert result.dtype == dtype
+    wanted = AGGREGATORS[name]()(MATRICES["few clients"], weights_for(updates))
+    torch.testing.assert_close(result.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@every
+def test_weights_are_each_clients_own(name):
+    aggregator = AGGREGATORS[name]()
+    sizes, recalls = np.array([3.0, 500.0, 20.0, 1.0]), np.array([0.2, 0.9, 0.0, 1.0])
+    weights = aggregator.weights(sizes, recalls)
+    assert weights.shape == (4,)
+    assert (weights > 0).all()
+    order = np.array([2, 0, 3, 1])
+    np.testing.assert_array_equal(aggregator.weights(sizes[order], recalls[order]), weights[order])
+    for i in range(4):
+        np.testing.assert_array_equal(aggregator.weights(sizes[[i]], recalls[[i]]), weights[[i]])
+    if not aggregator.needs_recall:
+        np.testing.assert_array_equal(aggregator.weights(sizes, None), weights)
+
+
+@every
+def test_aggregator_is_a_component(name):
+    aggregator = AGGREGATORS[name]()
+    twin = clone(aggregator)
+    assert type(twin) is type(aggregator)
+    assert twin.get_params() == aggregator.get_params()
+    aggregator.check_params()
+
+
+# ── as updates come, block by block ──────────────────────────────────────────────────
+
+
+def a_server(aggregator, n_params, dtype):
+    plan = LocalPlan(CrossEntropyLoss(), None, None, 1, 32, 0.1, 0.0, 0.0, 0.0, 0)
+    return Federation(
+        theta=torch.zeros(n_params, dtype=dtype),
+        plan=plan,
+        selection=Uniform(),
+        aggregator=aggregator,
+        strategy=FedAvg(),
+        n_selected=9,
+        stats=ClientStats(np.ones(40)),
+    )
+
+
+def folded(aggregator, updates, sizes, recalls, block_size, order):
+    """The aggregate of a round in which replies come in blocks, in the given order."""
+    fold = Fold(a_server(aggregator, updates.shape[1], updates.dtype))
+    for lo in range(0, len(order), block_size):
+        some = order[lo : lo + block_size]
+        reply = Updates(
+            clients=some,
+            sizes=sizes[some],
+            losses=np.ones(len(some)),
+            recalls=recalls[some],
+            validation=None,
+            deltas=updates[torch.as_tensor(some)],
+        )
+        fold.add(reply)
+    return fold.aggregate()
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", ["few clients", "many clients", "one far away"])
+def test_blocks_and_their_order_make_no_difference(name, dtype, case):
+    updates, aggregator = MATRICES[case].to(dtype), AGGREGATORS[name]()
+    m, rng = len(updates), np.random.default_rng(0)
+    sizes, recalls = rng.uniform(1, 90, m), rng.uniform(0, 1, m)
+    wanted = aggregator(updates, torch.as_tensor(aggregator.weights(sizes, recalls)))
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-10
+    for block_size in (1, 4, m):
+        for order in (np.arange(m), rng.permutation(m)):
+            delta = folded(aggregator, updates, sizes, recalls, block_size, order)
+            assert delta.dtype == dtype
+            torch.testing.assert_close(delta, wanted, rtol=tolerance, atol=tolerance)
+
+
+@every
+def test_a_non_finite_update_never_reaches_the_aggregator(name):
+    updates, aggregator = MATRICES["few clients"].clone(), AGGREGATORS[name]()
+    sizes, recalls = np.linspace(1, 9, 9), np.linspace(0, 1, 9)
+    good = np.array([0, 2, 3, 5, 6, 8])
+    wanted = aggregator(updates[good], torch.as_tensor(aggregator.weights(sizes, recalls)[good]))
+    updates[1, 0], updates[4, 3], updates[7] = np.nan, np.inf, -np.inf
+    for block_size in (1, 4, 9):
+        with pytest.warns(RuntimeWarning, match="left out the non-finite updates"):
+            delta = folded(aggregator, updates, sizes, recalls, block_size, np.arange(9))
+        assert_close(delta, wanted)
+
+
+@every
+@pytest.mark.parametrize("engine", ["loop", "vectorized"])
+def test_a_classifier_trains_with_it(name, engine):
+    X, y, clients = federation([12] * 8)
+    fits = [
+        FederatedClassifier(
+            module=mlp64(),
+            strategy=FedAvg(aggregation=aggregation),
+            n_rounds=3,
+            batch_size=5,
+            engine=engine,
+            random_state=0,
+        ).fit(X, y, clients=clients)
+        for aggregation in (name, AGGREGATORS[name]())
+    ]
+    np.testing.assert_array_equal(fits[0].theta_, fits[1].theta_)
+    assert np.isfinite(fits[0].theta_).all()
+    assert fits[0].history_["loss"][-1] < fits[0].history_["loss"][0]
+
+
+# ── each for itself ──────────────────────────────────────────────────────────────────
+
+
+@matrices
+def test_weighted_mean_is_the_weighted_mean(updates):
+    weights = weights_for(updates)
+    by_hand = np.average(updates.numpy(), axis=0, weights=weights.numpy())
+    assert_close(WeightedMean()(updates, weights), by_hand)
+
+
+@matrices
+@pytest.mark.parametrize(
+    "mild",
+    [TrimmedMean(trim=0), Krum(bad_share=0), ClippedMean(factor=1e12), FocalMean(client_gamma=0)],
+    ids=repr,
+)
+def test_robust_means_that_leave_out_nothing_are_the_mean(updates, mild):
+    weights = weights_for(updates)
+    assert_close(mild(updates, weights), WeightedMean()(updates, weights))
+
+
+@matrices
+def test_coordinate_median_is_numpys(updates):
+    by_numpy = np.median(updates.numpy(), axis=0)
+    assert_close(CoordinateMedian()(updates, weights_for(updates)), by_numpy)
+
+
+@matrices
+@pytest.mark.parametrize("trim", [0.1, 0.25, 0.49])
+def test_trimmed_mean_of_equal_weights_is_scipys(updates, trim):
+    by_scipy = scipy_stats.trim_mean(updates.numpy(), trim, axis=0)
+    equal = torch.full((len(updates),), 3.0, dtype=torch.float64)
+    assert_close(TrimmedMean(trim)(updates, equal), by_scipy)
+
+
+def test_trimmed_mean_weighs_what_is_left():
+    updates = torch.tensor([[-9.0], [1.0], [2.0], [5.0], [99.0]])
+    weights = torch.tensor([50.0, 1.0, 2.0, 5.0, 70.0])
+    assert_close(TrimmedMean(0.2)(updates, weights), torch.tensor([(1 + 4 + 25) / 8]))
+
+
+@matrices
+def test_geometric_median_has_the_least_distance(updates):
+    weights = weights_for(updates)
+
+    def distance(point):
+        return float(weights @ (updates - point).norm(dim=1))
+
+    found = GeometricMedian(n_iterations=2000, smoothing=1e-12)(updates, weights)
+    scale = float(updates.std(0).mean()) if len(updates) > 1 else 1.0
+    for step in (0.3, 0.03):
+        for seed in range(20):
+            elsewhere = found + step * scale * draw(1, updates.shape[1], seed)[0]
+            assert distance(found) <= distance(elsewhere) * (1 + 1e-7)
+    few_steps = GeometricMedian()(updates, weights)
+    assert distance(few_steps) <= distance(WeightedMean()(updates, weights)) + 1e-9
+
+
+def test_original_krum_chooses_one_of_the_updates():
+    updates = MATRICES["one far away"]
+    chosen = Krum(bad_share=0.2, n_keep=1)(updates, weights_for(updates))
+    distances = (updates - chosen).norm(dim=1)
+    assert distances.min() == 0
+    assert distances.argmin() < 8
+    # By hand: the least sum of squares to the m - f - 2 nearest others.
+    squares = ((updates[:, None] - updates[None]) ** 2).sum(2).sort(1).values[:, 1 : 9 - 1 - 2 + 1]
+    assert distances.argmin() == squares.sum(1).argmin()
+
+
+def test_clipped_mean_shortens_to_three_times_the_median_norm():
+    updates = torch.tensor([[3.0, 4.0], [0.0, 5.0], [-5.0, 0.0], [300.0, 400.0]])
+    weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    short = torch.tensor([[3.0, 4.0], [0.0, 5.0], [-5.0, 0.0], [9.0, 12.0]])
+    assert_close(ClippedMean()(updates, weights), WeightedMean()(short, weights), 1e-6, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "robust",
+    [
+        CoordinateMedian(),
+        TrimmedMean(0.2),
+        GeometricMedian(),
+        Krum(0.2),
+        Krum(0.2, n_keep=1),
+        ClippedMean(),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("attack", [1e3, -1e6])
+def test_one_attacker_among_nine_moves_little(robust, attack):
+    honest = draw(8, 20)
+    weights = torch.ones(9, dtype=torch.float64)
+    attacked = torch.cat([honest, torch.full((1, 20), attack, dtype=torch.float64)])
+    moved = robust(attacked, weights) - honest.mean(0)
+    assert moved.norm() < honest.norm(dim=1).mean()
+    assert (WeightedMean()(attacked, weights) - honest.mean(0)).norm() > 100
+
+
+# ── client focusing ──────────────────────────────────────────────────────────────────
+
+gammas = st.floats(0, 8)
+recalls_of_two = st.tuples(st.floats(0, 1), st.floats(0, 1))
+
+
+@repeatable
+@given(sizes=st.lists(st.floats(0.1, 1e6), min_size=1, max_size=8), data=st.data())
+def test_client_gamma_zero_weighs_by_size(sizes, data):
+    recall = st.lists(st.floats(0, 1), min_size=len(sizes), max_size=len(sizes))
+    recalls, sizes = np.array(data.draw(recall, label="recalls")), np.array(sizes)
+    np.testing.assert_array_equal(FocalMean(0).weights(sizes, recalls), sizes)
+    np.testing.assert_array_equal(FocalMean(0).weights(sizes, None), sizes)
+    assert not FocalMean(0).needs_recall
+    np.testing.assert_allclose(focus(recalls, sizes, 0, 20.0, 0.1), 1)
+
+
+@repeatable
+@given(recalls=recalls_of_two, size=st.floats(1, 1e5), gamma=gammas)
+def test_a_worse_recall_never_weighs_less(recalls, size, gamma):
+    worse, better = sorted(recalls)
+    weights = FocalMean(gamma).weights(np.full(2, size), np.array([worse, better]))
+    assert weights[0] >= weights[1]
+
+
+@repeatable
+@given(recalls=recalls_of_two, size=st.floats(1, 1e5), gamma=st.floats(0.1, 8))
+def test_the_floor_bounds_how_far_clients_differ(recalls, size, gamma):
+    focal = FocalMean(gamma, floor=0.25)
+    weights = focal.weights(np.full(2, size), np.array(recalls))
+    assert weights.max() <= weights.min() * 4**gamma * (1 + 1e-9)
+
+
+def test_focus_by_hand():
+    # Four of five rows right, and 20 rows of which half are: 14 of 25.
+    np.testing.assert_allclose(focus(np.array([0.8]), np.array([5.0]), 2.0, 20.0, 0.1), 0.44**2)
+    np.testing.assert_allclose(focus(np.array([1.0]), np.array([1e9]), 3.0, 20.0, 0.1), 0.1**3)
+    np.testing.assert_allclose(focus(np.array([0.3]), np.array([7.0]), 1.0, 0.0, 0.1), 0.7)
+
+
+def test_where_all_clients_do_alike_focusing_changes_nothing():
+    updates, sizes = MATRICES["few clients"], np.full(9, 30.0)
+    for recall in (0.0, 0.5, 1.0):
+        weights = FocalMean(3.0).weights(sizes, np.full(9, recall))
+        assert_close(FocalMean(3.0)(updates, torch.as_tensor(weights)), updates.mean(0), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        FocalMean(-1),
+        FocalMean(smoothing=-1),
+        FocalMean(floor=0),
+        FocalMean(floor=1.5),
+        FocalMean("1"),
+        TrimmedMean(0.5),
+        TrimmedMean(-0.1),
+        GeometricMedian(0),
+        GeometricMedian(smoothing=0),
+        Krum(0.5),
+        Krum(n_keep=0),
+        ClippedMean(0),
+    ],
+    ids=repr,
+)
+def test_wrong_parameters_are_refused(wrong):
+    with pytest.raises(InvalidParameterError, match=type(wrong).__name__):
+        wrong.check_params()

@@ -102,17 +102,17 @@ def export_app(
         for name, value in options.items()
     }
     plain = {"estimator": to_plain(_unfitted(describe(estimator))), "options": to_plain(options)}
-    package.mkdir(parents=True, exist_ok=True)
     imports, names = "", {}
     for parameter, value in {"load_data": load_data, "module": module}.items():
         if value is not None:
-            imports += f"from {value.__module__} import {_importable(value)}\n"
-            names[parameter] = value.__qualname__
+            names[parameter] = _importable(value)
+            imports += f"from {value.__module__} import {names[parameter]}\n"
     server_module = "" if module is None else f", module={names['module']}"
     server_imports = (
         "" if module is None else f"from {module.__module__} import {names['module']}\n"
     )
     arguments = ", ".join(f"{parameter}={name}" for parameter, name in names.items())
+    package.mkdir(parents=True, exist_ok=True)
     texts = {
         folder / "pyproject.toml": _PYPROJECT.format(
             name=_PACKAGE, publisher=publisher, package=_PACKAGE

@@ -75,6 +75,8 @@ class SiteRows:
             )
         if y.dtype.kind == "f" and not np.isfinite(y).all():
             raise ValueError("y has missing values.")
+        if y.dtype.kind == "f" and (y != np.floor(y)).any():
+            raise ValueError("y is continuous; classes must be whole numbers or texts.")
         weight = None
         if len(data) == 3 and data[2] is not None:
             weight = np.asarray(data[2], np.float64)

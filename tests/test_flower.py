@@ -423,9 +423,10 @@ def test_one_class_overall(scaled):
         lambda X, y: (X[:0], y[:0]),
         lambda X, y: (X.astype(str), y),
         lambda X, y: (X, y[:-1]),
+        lambda X, y: (X, y + 0.5),
         lambda X, y: [X, y],
     ],
-    ids=["NaN", "no rows", "texts", "lengths", "not a tuple"],
+    ids=["NaN", "no rows", "texts", "lengths", "continuous", "not a tuple"],
 )
 def test_unfit_rows_are_an_error_that_names_the_site(scaled, spoil):
     data = by_site(*scaled)

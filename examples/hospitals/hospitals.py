@@ -48,6 +48,7 @@ class Hospitals:
         self.keys = self.folder / "keys"
         self.data = self.folder / "data"
         self._list = self.folder / "processes.json"
+        self._children: dict[str, subprocess.Popen] = {}
 
     # -- up ------------------------------------------------------------------------------------
 
@@ -123,7 +124,7 @@ class Hospitals:
         """Tell the SuperLink a hospital's public key; others are turned away."""
         self.flwr("supernode", "register", str(self.keys / f"{site}.pub"), SUPERLINK)
 
-    def start_site(self, site: str, *, ca: str = "ca.crt", key: str | None = None) -> None:
+    def start_site(self, site: str, *more: str, ca: str = "ca.crt") -> None:
         """A hospital: beside its table, and with its own key."""
         table = self.data / f"{site}.csv"
         self.start(
@@ -132,9 +133,10 @@ class Hospitals:
                 _BIN / "flower-supernode",
                 *("--superlink", f"127.0.0.1:{self.ports['proxy']}"),
                 *("--root-certificates", self.keys / ca),
-                *("--auth-supernode-private-key", self.keys / (key or site)),
+                *("--auth-supernode-private-key", self.keys / site),
                 *("--host", "127.0.0.1", "--port", self.ports[site]),
                 *("--node-config", f"site='{site}' data-path='{table}' target='diagnosis'"),
+                *more,
             ],
         )
 
@@ -233,6 +235,7 @@ class Hospitals:
                 cwd=self.home(name),
                 start_new_session=True,
             )
+        self._children[name] = process
         self._note({**self._noted(), name: [process.pid, started(process.pid)]})
 
     def running(self) -> list[str]:
@@ -240,16 +243,20 @@ class Hospitals:
         return [n for n, (pid, since) in self._noted().items() if started(pid) == since]
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stop one, with what it started: by its own number, if that is still its own."""
+        """Stop one, and what it started: each by its own number, while that is still its own."""
         noted = self._noted()
         pid, since = noted.pop(name)
-        if started(pid) == since:
-            os.killpg(pid, how)
-            deadline = time.monotonic() + 20
-            while started(pid) == since and time.monotonic() < deadline:
-                time.sleep(0.1)
-        with contextlib.suppress(ProcessLookupError):  # what it left behind
-            os.killpg(pid, signal.SIGKILL)
+        family = {p: started(p) for p in descendants(pid)} if started(pid) == since else {}
+        with contextlib.suppress(ProcessLookupError):
+            if family:
+                os.kill(pid, how)
+                wait_for_end(pid, since, 20)
+        for member, began in family.items():  # what it left behind
+            with contextlib.suppress(ProcessLookupError):
+                if began is not None and started(member) == began:
+                    os.kill(member, signal.SIGKILL)
+        if name in self._children:
+            self._children.pop(name).wait()
         self._note(noted)
 
     def down(self) -> None:
@@ -279,23 +286,30 @@ class Hospitals:
         self._list.write_text(json.dumps(processes))
 
 
-def started(pid: int) -> float | None:
+def started(pid: int) -> str | None:
     """When the process of a number started, None if there is none: numbers are used again."""
-    with contextlib.suppress(ChildProcessError, OSError):
-        os.waitpid(pid, os.WNOHANG)  # ours that has ended
-    try:
-        import psutil
-    except ImportError:
-        stat = Path(f"/proc/{pid}/stat")
-        if not stat.exists():
-            return None
-        state, *rest = stat.read_text().rpartition(")")[2].split()
-        return None if state == "Z" else float(rest[18])
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
-        return None
+    ps = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
+    state, _, since = subprocess.run(
+        ps, capture_output=True, text=True, check=False
+    ).stdout.partition(" ")
+    return None if state in ("", "\n") or state.startswith("Z") else since.strip()
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it and its own started."""
+    ps = ["ps", "-A", "-o", "pid=,ppid="]
+    lines = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.split("\n")
+    pairs = [tuple(map(int, line.split())) for line in lines if line.strip()]
+    family = [pid]
+    for member in family:  # grows as it goes
+        family += [child for child, parent in pairs if parent == member]
+    return family
+
+
+def wait_for_end(pid: int, since: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while started(pid) == since and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def free_ports(n: int) -> list[int]:
@@ -336,20 +350,24 @@ def make_estimator(n_rounds: int = 5):
     )
 
 
-def fit_in_one_place(estimator, folder: Path):
-    """What real hospitals cannot do: put the tables together, for comparison."""
+def read_tables(folder: Path):
+    """What real hospitals cannot do: all tables in one place, for comparison."""
+    import pandas as pd
+
     from skfedfocal.flower import load_table
 
-    tables = [load_table({"data-path": folder / f"{s}.csv", "target": "diagnosis"}) for s in SITES]
-    X = np.concatenate([np.asarray(X) for X, _, _ in tables])
-    y = np.concatenate([y for _, y, _ in tables])
-    clients = np.repeat(SITES, [len(y) for _, y, _ in tables])
-    scaler, classifier = (name for name, _ in estimator.steps)
-    return (
-        X,
-        y,
-        estimator.fit(X, y, **{f"{scaler}__clients": clients, f"{classifier}__clients": clients}),
-    )
+    features, labels, clients = [], [], []
+    for site in SITES:
+        X, y, _ = load_table({"data-path": folder / f"{site}.csv", "target": "diagnosis"})
+        features.append(pd.DataFrame(np.asarray(X), columns=X.columns))
+        labels.append(y)
+        clients += [site] * len(y)
+    return pd.concat(features, ignore_index=True), np.concatenate(labels), np.array(clients)
+
+
+def fit_in_one_place(estimator, X, y, clients):
+    """Plain scikit-learn, in one process."""
+    return estimator.fit(X, y, **{f"{name}__clients": clients for name, _ in estimator.steps})
 
 
 def main() -> None:
@@ -379,7 +397,8 @@ def main() -> None:
         hospitals.submit()
         print(f"Trained in {time.monotonic() - began:.0f} s; the model is in model.skf.")
         model = load_model(hospitals.folder / "model.skf")
-        X, y, pooled = fit_in_one_place(make_estimator(args.rounds), hospitals.data)
+        X, y, clients = read_tables(hospitals.data)
+        pooled = fit_in_one_place(make_estimator(args.rounds), X, y, clients)
         same = np.array_equal(model[-1].theta_, pooled[-1].theta_)
         print(f"Balanced accuracy on all rows: {model.score(X, y):.3f}")
         print(f"The same weights, to the bit, as with all tables in one place: {same}")

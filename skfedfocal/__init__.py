@@ -13,10 +13,12 @@ from skfedfocal.partition import (
 )
 
 if TYPE_CHECKING:
+    from skfedfocal._classifier_cv import FedFocalClassifierCV
     from skfedfocal._models import load_model, save_model
 
 __all__ = [
     "FedFocalClassifier",
+    "FedFocalClassifierCV",
     "FederatedClassifier",
     "FederatedTrainingError",
     "ModelFileError",
@@ -32,7 +34,11 @@ __version__ = "0.1.0.dev0"
 
 
 def __getattr__(name: str) -> Any:
-    """What needs scikit-learn's pipelines is imported when asked for: sites do without."""
+    """What needs more of scikit-learn is imported when asked for: sites do without."""
+    if name == "FedFocalClassifierCV":
+        from skfedfocal._classifier_cv import FedFocalClassifierCV
+
+        return FedFocalClassifierCV
     if name in ("load_model", "save_model"):
         from skfedfocal import _models
 

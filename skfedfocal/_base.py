@@ -50,15 +50,21 @@ _PREDICT_VALUES = 1 << 20  # features per block of prediction: 4 MB in single pr
 
 
 class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
-    """All of a federated classifier but its loss, which subclasses choose."""
+    """All of a federated classifier but its loss and class weights, which subclasses choose."""
+
+    warm_start: bool
 
     __metadata_request__fit = {"clients": True}
     __metadata_request__partial_fit = {"clients": True}
 
+    _class_weight_constraint = [
+        dict,
+        StrOptions({"balanced", "local", "effective", "estimated"}),
+        None,
+    ]
     _parameter_constraints = {
         "hidden_layer_sizes": ["array-like"],
         "module": [callable, HasMethods("forward"), None],
-        "class_weight": [dict, StrOptions({"balanced", "local", "effective", "estimated"}), None],
         "client_gamma": [Interval(Real, 0, None, closed="left")],
         "strategy": [StrOptions(set(STRATEGIES)), Strategy],
         "selection": [StrOptions(set(SELECTIONS)), Selection],
@@ -79,7 +85,6 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
         "tol": [Interval(Real, 0, None, closed="left")],
         "engine": [StrOptions(set(ENGINES))],
         "device": [str],
-        "warm_start": ["boolean"],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -89,7 +94,6 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
         hidden_layer_sizes: Any,
         *,
         module: Any,
-        class_weight: Any,
         client_gamma: float,
         strategy: Any,
         selection: Any,
@@ -107,13 +111,11 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
         tol: float,
         engine: str,
         device: str,
-        warm_start: bool,
         verbose: int,
         random_state: Any,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
-        self.class_weight = class_weight
         self.client_gamma = client_gamma
         self.strategy = strategy
         self.selection = selection
@@ -131,7 +133,6 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
         self.tol = tol
         self.engine = engine
         self.device = device
-        self.warm_start = warm_start
         self.verbose = verbose
         self.random_state = random_state
 
@@ -331,7 +332,7 @@ default="population"
         go_on: bool,
         classes: Any = None,
     ) -> None:
-        loss = self._resolve_loss()
+        self._check_parts()  # a wrong parameter is found before the data are read
         X, y, sample_weight, clients = as_rows(X, y, sample_weight, clients)
         X, y, sample_weight, layout = self._validate_rows(X, y, sample_weight, clients, not go_on)
         classes, codes = self._encode(y, classes, go_on)
@@ -348,18 +349,23 @@ default="population"
             load_flat(module, torch.from_numpy(self.last_theta_))
         module.to(device)
 
-        def rows_of(part: ClientLayout) -> FederatedRows:
-            return FederatedRows(X, codes, sample_weight, part, len(classes), row_dtype, device)
-
+        rows = FederatedRows(X, codes, sample_weight, layout, len(classes), row_dtype, device)
+        loss = self._prepare(module, rows, classes, seed)
         if self.early_stopping:
             held_out = validation_rows(seed, layout, codes, len(classes), self.validation_fraction)
             train, validate = layout.restrict(~held_out), layout.restrict(held_out)
-            engine = ENGINES[self.engine](module, rows_of(train), rows_of(validate))
+            engine = ENGINES[self.engine](module, rows.regroup(train), rows.regroup(validate))
         else:
-            engine = ENGINES[self.engine](module, rows_of(layout))
+            engine = ENGINES[self.engine](module, rows)
         self._run(
             engine, module, loss, classes, layout.ids, X.shape[1:], seed, n_rounds, go_on=go_on
         )
+
+    def _prepare(
+        self, module: nn.Module, rows: FederatedRows, classes: NDArray[Any], seed: int
+    ) -> Loss:
+        """Called with the checked rows before training; returns the loss to train with."""
+        return self._resolve_loss()
 
     def _run(
         self,
@@ -377,7 +383,9 @@ default="population"
     ) -> None:
         """Train with the clients behind an engine, wherever they are, and keep the outcome."""
         with one_thread():
-            federation, prior = assemble(self, engine, module, loss, classes, seed)
+            federation, prior = assemble(
+                self, engine, module, loss, self._class_weight(), classes, seed
+            )
             if go_on:
                 federation = resume(federation, self.strategy_state_, self.n_iter_)
             training = Training(federation, self.average_rounds, self._patience(), checkpoint)
@@ -476,6 +484,12 @@ default="population"
     def _resolve_loss(self) -> Loss:
         raise NotImplementedError
 
+    def _class_weight(self) -> Any:
+        raise NotImplementedError
+
+    def _check_parts(self) -> None:
+        self._resolve_loss()
+
     # -- prediction ----------------------------------------------------------------------------
 
     def _log_posterior(self, X: Any) -> Tensor:
@@ -516,7 +530,8 @@ default="population"
         """Class prior of the population that `predict_proba` is about."""
         if isinstance(self.class_weight_, str):  # "local": all classes alike, as far as one knows
             return np.full(len(self.classes_), 1 / len(self.classes_))
-        if isinstance(self.class_weight, str) and self.class_weight in ("balanced", "estimated"):
+        wanted = self._class_weight()
+        if isinstance(wanted, str) and wanted in ("balanced", "estimated"):
             prior = np.ones(len(self.classes_))  # whatever the rows were
         else:
             prior = self._training_prior("class_prior")
@@ -529,7 +544,7 @@ default="population"
         if self.class_prior_ is None:
             raise ValueError(
                 f"{what} needs the class frequencies of the training rows, which "
-                f"class_weight={self.class_weight!r} did not sum over the clients; "
+                f"class_weight={self._class_weight()!r} did not sum over the clients; "
                 "pass the frequencies as an array, or fit with class_weight='balanced'."
             )
         return self.class_prior_

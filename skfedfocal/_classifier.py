@@ -150,6 +150,8 @@ class FedFocalClassifier(BaseFederatedClassifier):
 
     _parameter_constraints = {
         **BaseFederatedClassifier._parameter_constraints,
+        "class_weight": BaseFederatedClassifier._class_weight_constraint,
+        "warm_start": ["boolean"],
         "gamma": [Interval(Real, 0, None, closed="left"), "array-like"],
     }
 
@@ -184,7 +186,6 @@ class FedFocalClassifier(BaseFederatedClassifier):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
             module=module,
-            class_weight=class_weight,
             client_gamma=client_gamma,
             strategy=strategy,
             selection=selection,
@@ -202,14 +203,18 @@ class FedFocalClassifier(BaseFederatedClassifier):
             tol=tol,
             engine=engine,
             device=device,
-            warm_start=warm_start,
             verbose=verbose,
             random_state=random_state,
         )
         self.gamma = gamma
+        self.class_weight = class_weight
+        self.warm_start = warm_start
 
     def _resolve_loss(self) -> Loss:
         return resolve(FocalLoss(self.gamma), LOSSES, Loss, "gamma")
+
+    def _class_weight(self) -> Any:
+        return self.class_weight
 
 
 class FederatedClassifier(BaseFederatedClassifier):
@@ -338,6 +343,8 @@ class FederatedClassifier(BaseFederatedClassifier):
 
     _parameter_constraints = {
         **BaseFederatedClassifier._parameter_constraints,
+        "class_weight": BaseFederatedClassifier._class_weight_constraint,
+        "warm_start": ["boolean"],
         "loss": [StrOptions(set(LOSSES)), Loss],
     }
 
@@ -372,7 +379,6 @@ class FederatedClassifier(BaseFederatedClassifier):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
             module=module,
-            class_weight=class_weight,
             client_gamma=client_gamma,
             strategy=strategy,
             selection=selection,
@@ -390,11 +396,15 @@ class FederatedClassifier(BaseFederatedClassifier):
             tol=tol,
             engine=engine,
             device=device,
-            warm_start=warm_start,
             verbose=verbose,
             random_state=random_state,
         )
         self.loss = loss
+        self.class_weight = class_weight
+        self.warm_start = warm_start
 
     def _resolve_loss(self) -> Loss:
         return resolve(self.loss, LOSSES, Loss, "loss")
+
+    def _class_weight(self) -> Any:
+        return self.class_weight

@@ -31,7 +31,13 @@ from skfedfocal.strategies import STRATEGIES, Strategy
 
 
 def assemble(
-    settings: Any, engine: Engine, module: nn.Module, loss: Loss, classes: NDArray[Any], seed: int
+    settings: Any,
+    engine: Engine,
+    module: nn.Module,
+    loss: Loss,
+    class_weight: Any,
+    classes: NDArray[Any],
+    seed: int,
 ) -> tuple[Federation, NDArray[np.float64] | None]:
     """Put a federation together, before its first round.
 
@@ -45,6 +51,8 @@ def assemble(
         With the parameters to begin from.
     loss : Loss
         Of each row.
+    class_weight : dict, str or None
+        As the estimators take it.
     classes : ndarray of shape (n_classes,)
         Labels, to which a dict of class weights refers.
     seed : int
@@ -76,15 +84,15 @@ def assemble(
         seed=seed,
     )
     counts = None
-    if settings.class_weight == "estimated":
+    if class_weight == "estimated":
         counts = estimate_class_prior(engine, module, plan) * engine.sizes.sum()
-    elif settings.class_weight in ("balanced", "effective") or loss.counts == "federated":
+    elif class_weight in ("balanced", "effective") or loss.counts == "federated":
         counts = engine.label_counts().sum(0)
     if loss.counts == "federated":
         plan = replace(plan, constants=loss.constants(torch.as_tensor(counts).to(theta)))
     federation = Federation(
         theta=theta,
-        plan=replace(plan, class_weight=_class_weight(settings.class_weight, classes, counts)),
+        plan=replace(plan, class_weight=_class_weight(class_weight, classes, counts)),
         selection=selection,
         aggregator=aggregator,
         strategy=strategy,

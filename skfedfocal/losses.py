@@ -146,6 +146,7 @@ class FocalLoss(Loss):
             )
 
     def _gamma(self, logits: Tensor) -> float | Tensor:
+        """Gamma by class."""
         if np.ndim(self.gamma) == 0:
             return float(self.gamma)
         if len(self.gamma) != logits.shape[-1]:
@@ -154,16 +155,21 @@ class FocalLoss(Loss):
             )
         return torch.as_tensor(self.gamma, dtype=logits.dtype, device=logits.device)
 
-    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+    def _gamma_of_rows(self, logits: Tensor, y: Tensor, constants: Tensor | None) -> float | Tensor:
+        """Gamma by row; the loss's constant is a gamma in place of its own, where it has one."""
+        if constants is not None:
+            return constants[..., 0]
         gamma = self._gamma(logits)
+        return gamma[y] if isinstance(gamma, Tensor) else gamma
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
         others, _ = _against_others(logits, y)
-        return focal_value(others, gamma[y] if isinstance(gamma, Tensor) else gamma)
+        return focal_value(others, self._gamma_of_rows(logits, y, constants))
 
     def gradient(
         self, logits: Tensor, y: Tensor, constants: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        gamma = self._gamma(logits)
-        return focal_gradient(logits, y, gamma[y] if isinstance(gamma, Tensor) else gamma)
+        return focal_gradient(logits, y, self._gamma_of_rows(logits, y, constants))
 
     def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
         return focal_log_posterior(logits, self._gamma(logits))

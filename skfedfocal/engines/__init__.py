@@ -2,9 +2,18 @@
 
 from skfedfocal.engines._engine import Engine, Updates
 from skfedfocal.engines._loop import LoopEngine
+from skfedfocal.engines._many import ManyFederations, Request
 from skfedfocal.engines._vectorized import VectorizedEngine
 
-__all__ = ["ENGINES", "Engine", "LoopEngine", "Updates", "VectorizedEngine"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "LoopEngine",
+    "ManyFederations",
+    "Request",
+    "Updates",
+    "VectorizedEngine",
+]
 
 ENGINES: dict[str, type[Engine]] = {
     "auto": VectorizedEngine,

@@ -47,18 +47,24 @@ class FederatedRows:
     ):
         self.X = X
         self.y = y
+        self.sample_weight = sample_weight
         self.layout = layout
         self.n_classes = n_classes
         self.dtype = dtype
         self.device = device
         self.label_counts = layout.sum_by_client(sample_weight, y, n_classes)
         self.sizes = self.label_counts.sum(1)
-        self.relative_weight: NDArray[np.float64] | None = None
+        self._relative_weight: NDArray[np.float64] | None = None
         if sample_weight is not None:  # mean 1 on each client, so that steps keep their length
             mean = self.sizes / np.maximum(layout.sizes, 1)
             rows = slice(None) if layout.order is None else layout.order
-            self.relative_weight = np.zeros(len(y))
-            self.relative_weight[rows] = sample_weight[rows] / mean[layout.owners()]
+            self._relative_weight = sample_weight[rows] / mean[layout.owners()]
+
+    def regroup(self, layout: ClientLayout) -> FederatedRows:
+        """The same rows with other owners."""
+        return FederatedRows(
+            self.X, self.y, self.sample_weight, layout, self.n_classes, self.dtype, self.device
+        )
 
     def features(self, places: NDArray[np.int64]) -> Tensor:
         """Rows at the given places of the client-by-client order, of shape (n, ...)."""
@@ -70,9 +76,7 @@ class FederatedRows:
 
     def weights(self, places: NDArray[np.int64]) -> NDArray[np.float64] | float:
         """Sample weights at the given places, 1 on average over each client."""
-        if self.relative_weight is None:
-            return 1.0
-        return self.relative_weight[self.layout.rows(places)]
+        return 1.0 if self._relative_weight is None else self._relative_weight[places]
 
 
 def dense_rows(X: Any, rows: Any, dtype: torch.dtype, device: torch.device) -> Tensor:

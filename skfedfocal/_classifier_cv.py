@@ -1,0 +1,335 @@
+"""The estimator that chooses its own gamma and class weights."""
+
+from __future__ import annotations
+
+import copy
+from itertools import product
+from numbers import Integral
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import check_cv
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    validate_parameter_constraints,
+)
+from torch import nn
+
+from skfedfocal._base import BaseFederatedClassifier
+from skfedfocal._component import resolve
+from skfedfocal._federation import assemble
+from skfedfocal._search import (
+    Run,
+    balanced_accuracy,
+    gamma_as_constant,
+    race,
+    stratified_folds,
+    train_together,
+)
+from skfedfocal._threads import one_thread
+from skfedfocal.engines import ENGINES, ManyFederations
+from skfedfocal.engines._data import FederatedRows
+from skfedfocal.losses import LOSSES, FocalLoss, Loss
+
+
+class FedFocalClassifierCV(BaseFederatedClassifier):
+    """Fed-Focal classifier that chooses gamma and class weights by federated cross-validation.
+
+    The validation rows stay on their clients: each client splits its own rows into folds, and only
+    sums over clients (hits and rows by class) make the score, the balanced accuracy. All candidates
+    and folds train side by side, which costs a fraction of a grid search. The best is then trained
+    on all rows.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int, default=(100,)
+        Widths of the hidden layers of the default module, an MLP with ReLU. Ignored where `module`
+        is given.
+    module : callable, torch.nn.Module or None, default=None
+        None for the MLP; a callable ``(n_features, n_classes) -> Module``, which is given the shape
+        of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
+        is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
+        is in the type of its parameters.
+    gammas : array-like of shape (n_gammas,), default=(0.0, 0.5, 1.0, 2.0, 5.0)
+        Focusing parameters to choose from, each at least 0.
+    class_weights : sequence, default=("balanced",)
+        Class weights to choose from, each as `FedFocalClassifier` takes it.
+    cv : int, cross-validation generator or iterable, default=3
+        A number of folds: every client's rows of every class are spread evenly over them. Or what
+        scikit-learn takes, with the client ids as groups: ``GroupKFold()`` validates on clients
+        that did not train.
+    racing : bool, default=True
+        Whether the worse half of the candidates is dropped in stages, which together take fewer
+        rounds than `n_rounds`; otherwise every candidate is trained for all of them.
+    client_gamma : float, default=0.0
+        Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
+        recall of the global model on their rows. Above 0 it discloses r_k each round. See
+        `skfedfocal.aggregation.FocalMean`.
+    strategy : str or Strategy, default="fedavg"
+        "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
+    selection : str or Selection, default="uniform"
+        Which clients take part in a round: "uniform" or an object from `skfedfocal.selection`.
+    clients_per_round : float or int, default=1.0
+        Share of the clients (float in (0, 1]) or their number (int) in each round.
+    n_rounds : int, default=100
+        Rounds of federated training.
+    n_local_epochs : int, default=1
+        Passes of a client over its rows in a round.
+    batch_size : int, default=32
+        Rows of a step of local SGD.
+    learning_rate : float, default=0.1
+        Length of a step of local SGD.
+    momentum : float, default=0.0
+        Momentum of local SGD, in [0, 1); it starts anew each round.
+    weight_decay : float, default=0.0
+        L2 penalty of the local objective, at least 0.
+    average_rounds : int, default=1
+        The fitted model is the mean of the global models of the last so many rounds.
+    early_stopping : bool, default=False
+        Whether to hold out validation rows on each client, stop when their loss no longer falls,
+        and return to the best round. Discloses the validation loss of each selected client.
+    validation_fraction : float, default=0.1
+        Share of each client's rows of each class held out, in (0, 1). Only with early stopping.
+    n_iter_no_change : int, default=10
+        Rounds without a fall of the validation loss by `tol` before training stops. Only with
+        early stopping.
+    tol : float, default=1e-4
+        Fall of the validation loss that counts, at least 0. Only with early stopping.
+    engine : {"auto", "loop", "vectorized"}, default="auto"
+        How clients are trained in this process. All give the same numbers; "loop" is slow and
+        plain.
+    device : str, default="auto"
+        "cpu", "cuda", "mps", or "auto" for an accelerator if there is one.
+    verbose : int, default=0
+        1 draws a progress bar, 2 prints a line a round.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initial parameters, selection and shuffling.
+
+    Attributes
+    ----------
+    gamma_ : float
+        The gamma chosen.
+    best_params_ : dict
+        ``{"gamma": ..., "class_weight": ...}``, the candidate chosen.
+    best_score_ : float
+        Its mean balanced accuracy over the folds.
+    cv_results_ : dict of ndarrays
+        By candidate: param_gamma, param_class_weight, n_rounds (how far it came),
+        split0_test_score, ..., mean_test_score, std_test_score, rank_test_score.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    clients_ : ndarray of shape (n_clients,)
+        Client ids, in order of first appearance.
+    client_sizes_ : ndarray of shape (n_clients,)
+        Sum of sample weights (number of rows) of each client.
+    class_prior_ : ndarray of shape (n_classes,) or None
+        Share of each class in the training rows, where label counts were summed.
+    history_ : dict of ndarrays of shape (n_iter_,)
+        Row by round: round, loss, n_selected, n_failed, bytes_down, bytes_up, seconds, and
+        validation_loss with early stopping.
+    n_iter_ : int
+        Rounds trained.
+    module_ : torch.nn.Module
+        The trained module, in evaluation mode.
+    theta_ : ndarray of shape (n_parameters,)
+        Its trainable parameters as one vector.
+    last_theta_ : ndarray of shape (n_parameters,)
+        The global model after the last round, from which a warm start goes on.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names that are all strings.
+
+    See Also
+    --------
+    FedFocalClassifier : With gamma and class weights given.
+
+    Notes
+    -----
+    Besides what `FedFocalClassifier` discloses, the server sees the rows and hits by class, summed
+    over clients, of every candidate and fold.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skfedfocal import FedFocalClassifierCV, iid_partition
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> X, clients = StandardScaler().fit_transform(X), iid_partition(y, 5, random_state=0)
+    >>> model = FedFocalClassifierCV(gammas=(0.0, 2.0), n_rounds=5, random_state=0)
+    >>> model.fit(X, y, clients=clients).cv_results_["param_gamma"]
+    array([0., 2.])
+    """
+
+    _parameter_constraints = {
+        **BaseFederatedClassifier._parameter_constraints,
+        "gammas": ["array-like"],
+        "class_weights": ["array-like"],
+        "racing": ["boolean"],
+        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), "array-like"],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        *,
+        module: Any = None,
+        gammas: Any = (0.0, 0.5, 1.0, 2.0, 5.0),
+        class_weights: Any = ("balanced",),
+        cv: Any = 3,
+        racing: bool = True,
+        client_gamma: float = 0.0,
+        strategy: Any = "fedavg",
+        selection: Any = "uniform",
+        clients_per_round: float = 1.0,
+        n_rounds: int = 100,
+        n_local_epochs: int = 1,
+        batch_size: int = 32,
+        learning_rate: float = 0.1,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        average_rounds: int = 1,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        engine: str = "auto",
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: Any = None,
+    ):
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            module=module,
+            client_gamma=client_gamma,
+            strategy=strategy,
+            selection=selection,
+            clients_per_round=clients_per_round,
+            n_rounds=n_rounds,
+            n_local_epochs=n_local_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            average_rounds=average_rounds,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            engine=engine,
+            device=device,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.gammas = gammas
+        self.class_weights = class_weights
+        self.cv = cv
+        self.racing = racing
+
+    @property
+    def partial_fit(self) -> NoReturn:
+        """Not offered: one round is no ground to choose on."""
+        raise AttributeError("FedFocalClassifierCV has no partial_fit; use FedFocalClassifier.")
+
+    warm_start = False  # a search begins anew
+
+    def _check_parts(self) -> None:
+        if not len(self.gammas) or not len(self.class_weights):
+            raise InvalidParameterError("gammas and class_weights must not be empty.")
+        for gamma in self.gammas:
+            resolve(FocalLoss(gamma), LOSSES, Loss, "gammas")
+        allowed = BaseFederatedClassifier._class_weight_constraint
+        for class_weight in self.class_weights:
+            validate_parameter_constraints(
+                {"class_weights": allowed}, {"class_weights": class_weight}, type(self).__name__
+            )
+
+    def _resolve_loss(self) -> Loss:
+        return FocalLoss(self.gamma_)
+
+    def _class_weight(self) -> Any:
+        return self.best_params_["class_weight"]
+
+    def _prepare(
+        self, module: nn.Module, rows: FederatedRows, classes: NDArray[Any], seed: int
+    ) -> Loss:
+        """Search for the best candidate on the rows that training is about to use."""
+        candidates = list(product(self.gammas, self.class_weights))
+        splits = self._splits(rows, seed)
+        everyone = rows.layout
+        parts = [everyone.restrict(train) for train, _ in splits]
+        with one_thread():
+            runs = []
+            for (i, (gamma, class_weight)), (fold, part) in product(
+                enumerate(candidates), enumerate(parts)
+            ):
+                engine = ENGINES[self.engine](module, rows.regroup(part))
+                federation, _ = assemble(
+                    self, engine, module, FocalLoss(gamma), class_weight, classes, seed
+                )
+                runs.append(Run(i, fold, gamma_as_constant(federation, gamma)))
+            replica = copy.deepcopy(module)
+            many = ManyFederations(replica, rows, parts)
+            held_out = [rows.regroup(everyone.restrict(test)) for _, test in splits]
+            scores = np.full((len(candidates), len(splits)), np.nan)
+            n_rounds = np.zeros(len(candidates), np.int64)
+            stages = race(len(candidates), self.n_rounds) if self.racing else []
+            for n_more, n_left in stages or [(self.n_rounds, 1)]:
+                runs = train_together(runs, many, n_more)
+                for run in runs:
+                    score = balanced_accuracy(run, replica, held_out[run.fold])
+                    scores[run.candidate, run.fold] = score
+                    n_rounds[run.candidate] = run.federation.n_rounds
+                left = _order(scores, n_rounds)[:n_left]
+                runs = [run for run in runs if run.candidate in left]
+        self._choose(candidates, scores, n_rounds)
+        return self._resolve_loss()
+
+    def _splits(
+        self, rows: FederatedRows, seed: int
+    ) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Masks of the training and validation rows of each fold."""
+        layout, n_rows = rows.layout, len(rows.y)
+        if isinstance(self.cv, Integral):
+            fold = stratified_folds(seed, layout, rows.y, rows.n_classes, self.cv)
+            return [(fold != f, fold == f) for f in range(self.cv)]
+        masks = []
+        for split in check_cv(self.cv).split(np.empty(n_rows), rows.y, groups=layout.codes()):
+            mask = np.zeros((2, n_rows), bool)
+            mask[0, split[0]] = mask[1, split[1]] = True
+            masks.append((mask[0], mask[1]))
+        return masks
+
+    def _choose(
+        self,
+        candidates: list[tuple[float, Any]],
+        scores: NDArray[np.float64],
+        n_rounds: NDArray[np.int64],
+    ) -> None:
+        """Keep the scores, and the candidate that came furthest with the best mean."""
+        order = _order(scores, n_rounds)
+        gammas, class_weights = zip(*candidates, strict=True)
+        objects = np.empty(len(candidates), object)
+        objects[:] = class_weights
+        rank = np.empty(len(candidates), np.int32)
+        rank[order] = np.arange(1, len(candidates) + 1)
+        self.cv_results_ = {
+            "param_gamma": np.array(gammas, float),
+            "param_class_weight": objects,
+            "n_rounds": n_rounds,
+            **{f"split{f}_test_score": column for f, column in enumerate(scores.T)},
+            "mean_test_score": scores.mean(1),
+            "std_test_score": scores.std(1),
+            "rank_test_score": rank,
+        }
+        self.gamma_ = float(gammas[order[0]])
+        self.best_params_ = {"gamma": self.gamma_, "class_weight": class_weights[order[0]]}
+        self.best_score_ = float(scores[order[0]].mean())
+
+
+def _order(scores: NDArray[np.float64], n_rounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Candidates from best to worst: those that came further first, the first of equals first."""
+    return np.lexsort((-scores.mean(1), -n_rounds))

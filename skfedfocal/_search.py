@@ -1,0 +1,122 @@
+"""Cross-validation in which every client keeps its rows, all candidates training together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from skfedfocal._batches import shuffled_places
+from skfedfocal._clients import ClientLayout
+from skfedfocal._module import load_flat
+from skfedfocal._rounds import Federation, Fold, select, step
+from skfedfocal.engines import ManyFederations, Request
+from skfedfocal.engines._data import FederatedRows
+from skfedfocal.engines._evaluate import evaluate
+from skfedfocal.losses import FocalLoss
+
+_STREAM = (1 << 31) + 1  # an epoch that neither training nor validation reaches
+
+
+@dataclass(frozen=True)
+class Run:
+    """A candidate on a fold, as a federation in training."""
+
+    candidate: int
+    fold: int
+    federation: Federation
+
+
+def stratified_folds(
+    seed: int, layout: ClientLayout, labels: NDArray[Any], n_classes: int, n_folds: int
+) -> NDArray[np.int64]:
+    """Number of the fold in which each row validates, even on each client and in each class.
+
+    Each client can draw its own: the choice depends on the seed, its number and its labels only.
+
+    Parameters
+    ----------
+    seed : int
+        Of the search.
+    layout : ClientLayout
+        Which rows are whose.
+    labels : ndarray of shape (n_samples,)
+        Class numbers.
+    n_classes : int
+        Number of classes.
+    n_folds : int
+        Number of folds, at least 2.
+
+    Returns
+    -------
+    fold : ndarray of shape (n_samples,)
+        Between 0 and ``n_folds - 1``.
+    """
+    rows = layout.rows(np.arange(layout.offsets[-1]))
+    cells = layout.owners() * n_classes + labels[rows]
+    by_cell = np.argsort(cells, kind="stable")
+    present, starts, sizes = np.unique(cells[by_cell], return_index=True, return_counts=True)
+    drawn = shuffled_places(seed, 0, _STREAM, present, sizes) + np.repeat(starts, sizes)
+    rank = np.arange(len(rows)) - np.repeat(starts, sizes)
+    # Classes of a client take turns, so that single rows do not all fall into the first fold.
+    owner, label = np.divmod(present, n_classes)
+    turn = np.repeat(owner + label, sizes)
+    fold = np.zeros(len(labels), np.int64)
+    fold[rows[by_cell[drawn]]] = (rank + turn) % n_folds
+    return fold
+
+
+def train_together(runs: list[Run], many: ManyFederations, n_rounds: int) -> list[Run]:
+    """Train all runs for so many more rounds."""
+    for _ in range(n_rounds):
+        now = [run.federation for run in runs]
+        cohorts = [select(federation) for federation in now]
+        folds = [Fold(federation) for federation in now]
+        requests = [
+            Request(f.theta, cohort, run.fold, f.plan, f.needs_recall)
+            for run, f, cohort in zip(runs, now, cohorts, strict=True)
+        ]
+        for i, reply in many.train(requests, now[0].n_rounds):
+            folds[i].add(reply)
+        ended = [
+            step(federation, fold, len(cohort))[0]
+            for federation, fold, cohort in zip(now, folds, cohorts, strict=True)
+        ]
+        runs = [replace(run, federation=f) for run, f in zip(runs, ended, strict=True)]
+    return runs
+
+
+def race(n_candidates: int, n_rounds: int) -> list[tuple[int, int]]:
+    """Stages of a race: how many rounds each lasts and how many candidates it leaves.
+
+    Each stage leaves the better half, until one is left; the stages together are shorter than the
+    training they stand for.
+    """
+    left, stages = n_candidates, []
+    while left > 1:
+        left = (left + 1) // 2
+        stages.append(left)
+    n_each = max(1, n_rounds // (len(stages) + 2))
+    return [(n_each, left) for left in stages]
+
+
+def gamma_as_constant(federation: Federation, gamma: float) -> Federation:
+    """The same federation with gamma beside the loss, so that candidates share their batches."""
+    plan = replace(federation.plan, loss=FocalLoss(), constants=torch.as_tensor([float(gamma)]))
+    return replace(federation, plan=plan)
+
+
+def balanced_accuracy(run: Run, module: nn.Module, held_out: FederatedRows) -> float:
+    """Balanced accuracy on the held-out rows of all clients, from sums over clients only."""
+    load_flat(module, run.federation.theta)
+    module.eval()
+    members = np.flatnonzero(held_out.layout.sizes)
+    with torch.no_grad():
+        found = evaluate(module, held_out, members, run.federation.plan)
+    hits, counts = found.hits.sum(0), found.counts.sum(0)
+    present = counts > 0
+    return float((hits[present] / counts[present]).mean())

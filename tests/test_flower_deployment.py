@@ -1,0 +1,154 @@
+"""A real SuperLink and three real SuperNodes on the loopback interface, as examples/hospitals."""
+
+import os
+import signal
+import ssl
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+pytest.importorskip("flwr")
+pytest.importorskip("pandas")
+
+import httpx
+
+from skfedfocal import load_model
+from skfedfocal._plain import read_plain
+from skfedfocal.flower import SimulatedSites, federate
+
+pytestmark = [
+    pytest.mark.flower,
+    pytest.mark.skipif(os.name != "posix", reason="the example's processes are for POSIX systems"),
+]
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "hospitals"
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The example's own module."""
+    if not EXAMPLE.exists():
+        pytest.skip("the examples are not beside the tests")
+    sys.path.insert(0, str(EXAMPLE))
+    try:
+        import hospitals
+
+        yield hospitals
+    finally:
+        sys.path.remove(str(EXAMPLE))
+
+
+@pytest.fixture(scope="module")
+def up(example, tmp_path_factory):
+    """Everything running; stopped by its own number when the tests are over."""
+    hospitals = example.Hospitals(tmp_path_factory.mktemp("hospitals"))
+    try:
+        hospitals.up()
+        yield hospitals
+    finally:
+        hospitals.down()
+        assert hospitals.running() == []
+
+
+def log_of(hospitals, name):
+    return (hospitals.folder / "logs" / f"{name}.log").read_text()
+
+
+def test_an_unregistered_supernode_is_refused(example, up):
+    example.certificates.make_site_key(up.keys, "stranger")
+    ports = up.ports | {"stranger": example.free_ports(1)[0]}
+    (up.folder / "ports.json").write_text(example.json.dumps(ports))
+    up.start_site("stranger")
+    up.wait_until(lambda: "stranger" not in up.running(), "the stranger to give up", 60)
+    assert len(up.online()) == len(example.SITES)
+
+
+def test_a_supernode_does_not_talk_to_a_server_of_another_authority(example, up):
+    example.certificates.make_authority(up.keys, "other")
+    example.certificates.make_site_key(up.keys, "misled")
+    up.register("misled")
+    ports = up.ports | {"misled": example.free_ports(1)[0]}
+    (up.folder / "ports.json").write_text(example.json.dumps(ports))
+    up.start_site("misled", "--max-retries", "1", ca="other.crt")
+    up.wait_until(lambda: "misled" not in up.running(), "the misled site to give up", 60)
+    assert "CERTIFICATE_VERIFY_FAILED" in log_of(up, "misled")
+    assert len(up.online()) == len(example.SITES)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/control/list-runs",
+        "/v1/control/start-run",
+        "/v1/runtime/acquire-task",
+        "/v1/fleet/../control/list-runs",
+        "/v1/fleet/%2e%2e/control/list-runs",
+        "/v1/fleet%2f..%2fcontrol/list-runs",
+        "/docs",
+        "/",
+    ],
+)
+def test_the_proxy_knows_the_fleet_paths_only(up, path):
+    trusted = ssl.create_default_context(cafile=str(up.keys / "ca.crt"))
+    url = f"https://127.0.0.1:{up.ports['proxy']}"
+    with httpx.Client(base_url=url, verify=trusted, trust_env=False) as client:
+        assert client.post(path).status_code in (404, 405)
+        assert client.get(path).status_code in (404, 405)
+
+
+def test_no_run_can_be_started_through_the_proxy(example, up):
+    config = up.home("intruder") / "config.toml"
+    config.write_text(
+        f'[superlink.proxy]\naddress = "127.0.0.1:{up.ports["proxy"]}"\n'
+        f'root-certificates = "{up.keys / "ca.crt"}"\n'
+    )
+    up.export(example.make_estimator())
+    done = example.subprocess.run(
+        [Path(sys.executable).parent / "flwr", "run", up.folder / "app", "proxy"],
+        env=up.environment("intruder"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "404" in done.stdout + done.stderr
+
+
+def test_training_equals_the_fit_in_one_place_and_outlives_a_site(example, up):
+    """Two rounds over three sites; the third loses one of them."""
+    checkpoint = up.folder / "checkpoint.skf"
+    up.export(example.make_estimator(3), timeout=150.0)
+    run = up.submit(wait=False)
+
+    def rounds():
+        return len(read_plain(checkpoint)["training"]["history"]) if checkpoint.exists() else 0
+
+    up.wait_until(lambda: rounds() >= 2, "two rounds", 240)
+    up.stop("university", signal.SIGKILL)
+    after_two = read_plain(checkpoint)["training"]
+    assert len(after_two["history"]) == 2
+    X, y, clients = example.read_tables(up.data)
+    pooled = example.fit_in_one_place(example.make_estimator(2), X, y, clients)
+    assert_array_equal(after_two["theta"], pooled[-1].theta_)
+
+    up.wait_until(lambda: up.status(run).startswith("finished"), "the run to end", 240)
+    log = up.log(run)
+    assert up.status(run) == "finished:completed", log
+    assert "Round 3 goes on without 'university'" in log
+    model = load_model(up.folder / "model.skf")
+    (failure,) = model[-1].site_failures_
+    assert (failure["round"], failure["site"]) == (3, "university")
+
+    tables = {name: (X[clients == name], y[clients == name]) for name in example.SITES}
+    rehearsal = example.make_estimator(3)
+    grid = SimulatedSites(tables, faults={("university", 3): "gone"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        federate(grid, rehearsal)
+    assert_array_equal(model[-1].theta_, rehearsal[-1].theta_)
+    assert_array_equal(model.predict_proba(X), rehearsal.predict_proba(X))
+    assert model.score(X, y) > 0.85
+    assert np.isfinite(model[-1].theta_).all()

@@ -53,6 +53,12 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
     """All of a federated classifier but its loss and class weights, which subclasses choose."""
 
     warm_start: bool
+    classes_: NDArray[Any]
+    history_: dict[str, NDArray[Any]]
+    row_shape_: tuple[int, ...]
+    seed_: int
+    theta_: NDArray[Any]
+    _module: nn.Module | None
 
     __metadata_request__fit = {"clients": True}
     __metadata_request__partial_fit = {"clients": True}
@@ -313,11 +319,12 @@ default="population"
     def module_(self) -> nn.Module:
         """The trained module, in evaluation mode; made from `theta_` where it was not kept."""
         check_is_fitted(self)
-        if self.__dict__.get("_module") is None:
-            self._module = self._build_module(self.row_shape_, len(self.classes_), self.seed_)
-            load_flat(self._module, torch.from_numpy(self.theta_))
-            self._module.eval()
-        return self._module
+        module = self.__dict__.get("_module")
+        if module is None:
+            module = self._build_module(self.row_shape_, len(self.classes_), self.seed_)
+            load_flat(module, torch.from_numpy(self.theta_))
+            self._module = module.eval()
+        return module
 
     # -- training ------------------------------------------------------------------------------
 

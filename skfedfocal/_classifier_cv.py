@@ -294,7 +294,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         """Masks of the training and validation rows of each fold."""
         layout, n_rows = rows.layout, len(rows.y)
         if isinstance(self.cv, Integral):
-            fold = stratified_folds(seed, layout, rows.y, rows.n_classes, self.cv)
+            fold = stratified_folds(seed, layout, rows.y, rows.n_classes, int(self.cv))
             return [(fold != f, fold == f) for f in range(self.cv)]
         masks = []
         for split in check_cv(self.cv).split(np.empty(n_rows), rows.y, groups=layout.codes()):

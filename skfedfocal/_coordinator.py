@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from skfedfocal._rounds import FederatedTrainingError
 from skfedfocal._training import Training
 from skfedfocal.engines.flower import (
     STATISTICS,
+    Grid,
     GridEngine,
     NoReply,
     Site,
@@ -38,9 +39,6 @@ from skfedfocal.engines.flower import (
     module_name,
 )
 from skfedfocal.preprocessing import FederatedStandardScaler
-
-if TYPE_CHECKING:
-    from flwr.serverapp import Grid
 
 _POLL_SECONDS = 0.5
 Scaler = StandardScaler | FederatedStandardScaler
@@ -81,8 +79,8 @@ class Coordinator:
     def gather(self, sites: int | Sequence[str] | None, wait: float) -> None:
         """Wait for the sites, ask them for their statistics, and see that they fit together."""
         names = None if sites is None or isinstance(sites, int) else sorted(map(str, sites))
-        wanted = len(names) if names is not None else sites
-        needed = max(self.min_clients, int(wanted or 0))
+        wanted = sites if isinstance(sites, int) else len(names or ())
+        needed = max(self.min_clients, wanted)
         nodes = self._wait_for(needed, wait)
         replies, failures = self._ask(nodes)
         silent = [f"{name} ({no.reason})" for name, no in failures if no.silent]

@@ -140,11 +140,12 @@ def _class_weight(
     return weights
 
 
-def _n_selected(wanted: float | int, n_clients: int) -> int:
-    if isinstance(wanted, Integral):
-        if wanted > n_clients:
-            raise ValueError(
-                f"clients_per_round={wanted} is more than the {n_clients} clients there are."
-            )
-        return int(wanted)
-    return max(1, round(wanted * n_clients))
+def _n_selected(wanted: Any, n_clients: int) -> int:
+    if not isinstance(wanted, Integral):
+        return max(1, round(wanted * n_clients))
+    number = int(wanted)
+    if number > n_clients:
+        raise ValueError(
+            f"clients_per_round={number} is more than the {n_clients} clients there are."
+        )
+    return number

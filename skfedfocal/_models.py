@@ -68,14 +68,14 @@ def describe(estimator: Any) -> dict[str, Any]:
     if isinstance(estimator, Pipeline):
         return {"steps": [(name, describe(step)) for name, step in estimator.steps]}
     name = type(estimator).__name__
-    if type(estimator) is not _kinds().get(name):
+    if name not in _kinds() or not isinstance(estimator, _kinds()[name]):
         raise TypeError(f"{name} cannot be written; only {sorted(_kinds())} and pipelines of them.")
     state = {
         key: value
         for key, value in vars(estimator).items()
         if key.endswith("_") and not key.startswith("_")
     }
-    params = estimator.get_params(deep=False)
+    params: dict[str, Any] = estimator.get_params(deep=False)
     if params.get("module") is not None:
         params["module"] = _GIVEN
     seed = params.get("random_state")

@@ -132,7 +132,8 @@ def write_plain(path: str | os.PathLike[str], value: Any) -> None:
     arrays: Arrays = {}
     facts = json.dumps(to_plain(value, arrays)).encode()
     body = io.BytesIO()
-    np.savez(body, facts=np.frombuffer(facts, np.uint8), **{f"a{k}": v for k, v in arrays.items()})
+    named: dict[str, Any] = {f"a{k}": v for k, v in arrays.items()}
+    np.savez(body, facts=np.frombuffer(facts, np.uint8), **named)
     content = body.getvalue()
     digest = hashlib.sha256(content).hexdigest().encode()
     write_atomically(Path(path), _MAGIC + digest + b"\n" + content)

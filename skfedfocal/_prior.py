@@ -53,8 +53,8 @@ def estimate_class_prior(engine: Engine, module: nn.Module, plan: LocalPlan) -> 
     last = _last_layer(module)
     probe = copy.deepcopy(module)
     with torch.no_grad():
-        probe.get_submodule(last).weight.zero_()
-        probe.get_submodule(last).bias.zero_()
+        for parameter in probe.get_submodule(last).parameters():
+            parameter.zero_()
     theta = flatten(probe)
     step = replace(
         plan,
@@ -69,11 +69,11 @@ def estimate_class_prior(engine: Engine, module: nn.Module, plan: LocalPlan) -> 
     )
     layout = ParameterLayout.of(module)
     place = layout.names.index(f"{last}.bias" if last else "bias")
-    moved, total = 0.0, 0.0
+    moved, total = np.zeros(layout.sizes[place]), 0.0
     for reply in engine.train(theta, np.arange(len(engine.sizes)), 0, step):
         bias = layout.split(reply.weighted_sum(reply.sizes)[None])[place][0]
-        moved = moved + bias.cpu().numpy()
-        total += reply.sizes.sum()
+        moved += bias.cpu().numpy()
+        total += float(reply.sizes.sum())
     n_classes = len(moved)
     prior = np.maximum(moved / total / plan.learning_rate + 1 / n_classes, 0.0)
     return prior / prior.sum()

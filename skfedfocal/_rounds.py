@@ -115,10 +115,11 @@ class Fold:
     def __init__(self, federation: Federation):
         self.began = time.perf_counter()
         self.n_good = 0
-        self.loss = self.size = 0.0
+        self.loss: float = 0.0
+        self.size: float = 0.0
         self.validation = np.zeros(2)
         self._federation = federation
-        self._weight = 0.0
+        self._weight: float = 0.0
         self._folded = torch.zeros_like(federation.theta, dtype=torch.float64)
         self._collected: list[tuple[Tensor, NDArray[np.float64]]] = []
 
@@ -134,10 +135,10 @@ class Fold:
             self._folded += reply.weighted_sum(weights)
         else:
             self._collected.append((reply.deltas, weights))
-        self._weight += weights.sum()
+        self._weight += float(weights.sum())
         self.n_good += len(reply.clients)
-        self.size += reply.sizes.sum()
-        self.loss += reply.losses @ reply.sizes
+        self.size += float(reply.sizes.sum())
+        self.loss += float(reply.losses @ reply.sizes)
         if reply.validation is not None:
             self.validation += reply.validation.sum(0)
         _record(federation.stats, reply, federation.n_rounds)

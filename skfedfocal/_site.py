@@ -63,7 +63,7 @@ class SiteRows:
             raise ValueError(f"X has shape {X.shape}; it needs rows and columns.")
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
-        values = X.data if sparse.issparse(X) else X
+        values: Any = X.data if sparse.issparse(X) else X
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError("X has missing or infinite values; impute or leave out these rows.")
         if y.dtype.kind == "O" and all(isinstance(label, str) for label in y.flat):
@@ -177,7 +177,8 @@ def train(
     plan.loss.check_params()
     parts = _split(rows, codes, task)
     with one_thread():
-        engine = ENGINES[task["engine"]](net, *map(rows_of, parts))  # type: ignore[arg-type]
+        make: Any = ENGINES[task["engine"]]
+        engine = make(net, *map(rows_of, parts))
         (updates,) = engine.train(
             theta,
             np.array([number]),
@@ -298,7 +299,7 @@ def _read_csv(path: Path) -> tuple[list[str], Callable[[str, bool], NDArray[Any]
 
 def _read_parquet(path: Path) -> tuple[list[str], Callable[[str, bool], NDArray[Any]]]:
     try:
-        import pyarrow.parquet as pq
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError("Reading .parquet needs pyarrow: pip install pyarrow") from error
     table = pq.read_table(path)

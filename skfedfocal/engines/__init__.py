@@ -1,5 +1,7 @@
 """Engines: where clients train. All of them give the same numbers."""
 
+from collections.abc import Callable
+
 from skfedfocal.engines._engine import Engine, Updates
 from skfedfocal.engines._loop import LoopEngine
 from skfedfocal.engines._many import ManyFederations, Request
@@ -15,7 +17,7 @@ __all__ = [
     "VectorizedEngine",
 ]
 
-ENGINES: dict[str, type[Engine]] = {
+ENGINES: dict[str, Callable[..., Engine]] = {
     "auto": VectorizedEngine,
     "loop": LoopEngine,
     "vectorized": VectorizedEngine,

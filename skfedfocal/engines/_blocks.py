@@ -120,7 +120,7 @@ class BlockRows:
     def n_batches(self, plan: LocalPlan) -> NDArray[np.float64]:
         """Batches of each client, of shape (m,)."""
         sizes = self._rows.layout.sizes[self.block.members]
-        return -(-sizes // plan.batch_size) * float(plan.n_epochs)
+        return (-(-sizes // plan.batch_size) * plan.n_epochs).astype(np.float64)
 
 
 def _segments(start: NDArray[np.int64], max_rows: int) -> Iterator[tuple[int, int]]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from skfedfocal._local import LocalPlan
 from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
-from skfedfocal.engines._mlp import MLPKernel
+from skfedfocal.engines._mlp import MLPKernel, Visit
 
 _BLOCK_VALUES = 1 << 21  # features of a block: 8 MB in single precision
 
@@ -83,7 +83,13 @@ class DualKernel(MLPKernel):
         return DualDeltas(x, steps, bias is not None, others), mean
 
     def _rest(
-        self, out: Tensor, rest: list[Tensor], batch: Batch, plan: LocalPlan, update, steps: Tensor
+        self,
+        out: Tensor,
+        rest: list[Tensor],
+        batch: Batch,
+        plan: LocalPlan,
+        update: Visit,
+        steps: Tensor,
     ) -> Tensor:
         """All after the first layer's outputs; fills in its steps and returns the losses."""
         if len(self.linears) == 1:

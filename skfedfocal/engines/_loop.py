@@ -64,7 +64,7 @@ class LoopEngine(Engine):
         first, end = self.rows.layout.offsets[client : client + 2]
         counts = self.rows.label_counts[client]
         class_weight = plan.class_weights(counts)
-        params = trainable(self.module)
+        params: list[Tensor] = list(trainable(self.module))
         start = [p.detach().clone() for p in params]
         momenta = [torch.zeros_like(p) for p in params]
         constants = plan.loss_constants(counts, params[0].detach())

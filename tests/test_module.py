@@ -1,0 +1,292 @@
+"""Modules: built from a seed, checked at the door, and as one flat vector of parameters."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import cnn64, federation, mlp64
+from torch import nn
+
+from skfedfocal import FederatedClassifier
+from skfedfocal._module import (
+    ParameterLayout,
+    build_module,
+    check_module,
+    flatten,
+    load_flat,
+    takes_indices,
+    trainable,
+)
+
+repeatable = settings(deadline=None, derandomize=True, max_examples=30, database=None)
+
+
+def partly_frozen():
+    module = mlp64()
+    module[0].requires_grad_(False)
+    module[2].bias.requires_grad_(False)
+    return module
+
+
+def gru():
+    return nn.GRU(2, 3, num_layers=2, batch_first=True).double()
+
+
+MODULES = {"mlp": mlp64, "cnn": cnn64, "partly frozen": partly_frozen, "gru": gru}
+every = pytest.mark.parametrize("make", MODULES.values(), ids=MODULES)
+
+
+# ── one flat vector ──────────────────────────────────────────────────────────────────
+
+
+@every
+def test_flattening_and_loading_are_inverse(make):
+    module = make()
+    theta = torch.as_tensor(np.random.default_rng(0).normal(size=len(flatten(module))))
+    load_flat(module, theta)
+    assert torch.equal(flatten(module), theta)
+
+
+@every
+def test_flat_vector_has_the_trainable_parameters_in_order(make):
+    module = make()
+    parts = [p.detach().numpy().ravel() for p in module.parameters() if p.requires_grad]
+    np.testing.assert_array_equal(flatten(module), np.concatenate(parts))
+    assert len(trainable(module)) == len(parts)
+
+
+@every
+def test_flat_vector_is_a_copy(make):
+    module = make()
+    theta = flatten(module)
+    kept = theta.clone()
+    load_flat(module, torch.zeros_like(theta))
+    assert torch.equal(theta, kept)
+    load_flat(module, theta)
+    theta.zero_()
+    assert torch.equal(flatten(module), kept)
+    assert not theta.requires_grad
+
+
+def test_frozen_parameters_are_no_part_of_it():
+    module = partly_frozen()
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    load_flat(module, torch.full_like(flatten(module), 7.0))
+    for name, p in module.named_parameters():
+        assert torch.equal(p, torch.full_like(p, 7.0) if p.requires_grad else before[name])
+
+
+@every
+def test_layout_splits_as_the_module_does(make):
+    module = make()
+    layout = ParameterLayout.of(module)
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    assert layout.names == tuple(name for name, _ in named)
+    assert layout.n_params == len(flatten(module)) == sum(layout.sizes)
+    for part, (_, parameter) in zip(layout.split(flatten(module)), named, strict=True):
+        assert torch.equal(part, parameter)
+
+
+@repeatable
+@given(m=st.integers(0, 5), seed=st.integers(0, 99))
+def test_layout_splits_many_vectors_at_once(m, seed):
+    layout = ParameterLayout.of(mlp64())
+    thetas = torch.as_tensor(np.random.default_rng(seed).normal(size=(m, layout.n_params)))
+    for part, shape in zip(layout.split(thetas), layout.shapes, strict=True):
+        assert part.shape == (m, *shape)
+    for i in range(m):
+        one_by_one = layout.split(thetas[i])
+        for part, single in zip(layout.split(thetas), one_by_one, strict=True):
+            assert torch.equal(part[i], single)
+
+
+def test_a_vector_of_another_length_is_refused():
+    module = mlp64()
+    theta = flatten(module)
+    for wrong in (theta[:-1], torch.cat([theta, theta[:1]])):
+        with pytest.raises(ValueError, match=f"has {len(theta)} parameters to train"):
+            load_flat(module, wrong)
+    assert torch.equal(flatten(module), theta)
+
+
+# ── building ─────────────────────────────────────────────────────────────────────────
+
+
+def random_callable(n_features, n_classes):
+    return nn.Sequential(nn.Linear(n_features, 4), nn.Tanh(), nn.Linear(4, n_classes))
+
+
+@pytest.mark.parametrize("spec", [None, random_callable], ids=["default", "callable"])
+def test_initial_parameters_come_from_the_seed(spec):
+    torch.manual_seed(11)
+    first = flatten(build_module(spec, (6,), (5,), 3, seed=1))
+    torch.manual_seed(12)
+    assert torch.equal(flatten(build_module(spec, (6,), (5,), 3, seed=1)), first)
+    assert not torch.equal(flatten(build_module(spec, (6,), (5,), 3, seed=2)), first)
+
+
+@pytest.mark.parametrize(
+    "spec", [None, random_callable, mlp64()], ids=["default", "callable", "module"]
+)
+def test_building_leaves_torchs_generator(spec):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    build_module(spec, (6,), (5,), 3, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_module_is_copied():
+    mine = mlp64()
+    built = build_module(mine, (), (5,), 3, seed=0)
+    assert built is not mine
+    assert torch.equal(flatten(built), flatten(mine))
+    kept = flatten(mine)
+    load_flat(built, torch.zeros_like(kept))
+    assert torch.equal(flatten(mine), kept)
+
+
+@pytest.mark.parametrize(
+    ("row_shape", "given_"), [((5,), 5), ((2, 6, 6), (2, 6, 6)), ((4, 2), (4, 2))]
+)
+def test_a_callable_is_given_features_and_classes(row_shape, given_):
+    calls = []
+
+    def make(*args):
+        calls.append(args)
+        return mlp64()
+
+    build_module(make, (), row_shape, 3, seed=0)
+    assert calls == [(given_, 3)]
+
+
+@pytest.mark.parametrize("widths", [(), (7,), (7, 4), [np.int64(3)]], ids=str)
+def test_default_module_is_linear_layers_with_relu(widths):
+    module = build_module(None, widths, (5,), 3, seed=0)
+    linears, activations = list(module)[::2], list(module)[1::2]
+    sizes = [5, *widths, 3]
+    assert [(m.in_features, m.out_features) for m in linears] == list(pairwise(sizes))
+    assert all(type(m) is nn.ReLU for m in activations)
+    assert len(activations) == len(widths)
+
+
+@pytest.mark.parametrize("widths", [(0,), (-3,), (2.5,), ("7",)], ids=str)
+def test_wrong_widths_are_refused(widths):
+    X, y, clients = federation([10, 10])
+    with pytest.raises(ValueError, match="hidden_layer_sizes"):
+        FederatedClassifier(widths, n_rounds=1).fit(X, y, clients=clients)
+
+
+def test_default_module_refuses_rows_of_more_dimensions():
+    with pytest.raises(ValueError, match=r"rows of shape \(2, 6, 6\).*reshape X to two dimensions"):
+        build_module(None, (5,), (2, 6, 6), 3, seed=0)
+
+
+def test_a_callable_that_makes_no_module_is_refused():
+    with pytest.raises(ValueError, match=r"module must be a torch\.nn\.Module or a callable"):
+        build_module(lambda *_: "module", (), (5,), 3, seed=0)
+
+
+def test_embeddings_take_indices():
+    assert takes_indices(nn.Sequential(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(4, 3)))
+    assert takes_indices(nn.EmbeddingBag(5, 2))
+    assert not takes_indices(mlp64())
+
+
+# ── checks at the door ───────────────────────────────────────────────────────────────
+
+
+class Raises(nn.Linear):
+    def forward(self, x):
+        raise RuntimeError("out of order")
+
+
+class GivesTuple(nn.Linear):
+    def forward(self, x):
+        return super().forward(x), None
+
+
+def mixed_types():
+    return nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3).double())
+
+
+def not_finite():
+    module = mlp64()
+    with torch.no_grad():
+        module[2].bias[1] = torch.nan
+    return module
+
+
+def with_norm(norm):
+    return nn.Sequential(nn.Linear(5, 4), norm, nn.Linear(4, 3)).double()
+
+
+REFUSED = {
+    "batch norm": (lambda: with_norm(nn.BatchNorm1d(4)), r"batch normalisation \(1\).*GroupNorm"),
+    "batch norm without running statistics": (
+        lambda: with_norm(nn.BatchNorm1d(4, track_running_stats=False)),
+        r"batch normalisation \(1\).*LayerNorm",
+    ),
+    "instance norm with running statistics": (
+        lambda: with_norm(nn.InstanceNorm1d(4, track_running_stats=True)),
+        "batch normalisation",
+    ),
+    "nothing to train": (lambda: mlp64().requires_grad_(False), "no parameters to train"),
+    "no parameters": (nn.Flatten, "no parameters to train"),
+    "mixed types": (mixed_types, r"mixes parameter types \['torch.float32', 'torch.float64'\]"),
+    "NaN": (not_finite, "non-finite initial values in its parameter '2.bias'"),
+    "too few columns": (lambda: mlp64(5, 2), r"shape \(2, 3\), one column for each.*\(2, 2\)"),
+    "too many columns": (lambda: mlp64(5, 4), r"found \(2, 4\)"),
+    "other features": (lambda: mlp64(6), "raised RuntimeError on rows of shape"),
+    "raises": (lambda: Raises(5, 3).double(), "Raises raised RuntimeError.*out of order"),
+    "gives a tuple": (lambda: GivesTuple(5, 3).double(), "found tuple"),
+    "one number a row": (
+        lambda: nn.Sequential(nn.Linear(5, 1), nn.Flatten(0)).double(),
+        r"found \(2,\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_fit_refuses_an_unfit_module_before_it_trains(make, message):
+    X, y, clients = federation([10, 10])
+    clf = FederatedClassifier(module=make(), n_rounds=1)
+    with pytest.raises(ValueError, match=message):
+        clf.fit(X, y, clients=clients)
+    assert not hasattr(clf, "theta_")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        mlp64,
+        partly_frozen,
+        lambda: with_norm(nn.LayerNorm(4)),
+        lambda: with_norm(nn.GroupNorm(2, 4)),
+        lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(5, 3)).double(),
+    ],
+    ids=["mlp", "partly frozen", "layer norm", "group norm", "dropout"],
+)
+def test_a_fit_module_passes(make):
+    module = make()
+    before = flatten(module)
+    check_module(module, torch.ones(2, 5, dtype=torch.float64), 3)
+    assert torch.equal(flatten(module), before)
+
+
+def test_a_classifier_computes_in_the_type_of_its_module():
+    X, y, clients = federation([10, 10])
+    for make, kind in ((mlp64, np.float64), (lambda: mlp64().float(), np.float32)):
+        clf = FederatedClassifier(module=make(), n_rounds=1).fit(X, y, clients=clients)
+        assert clf.theta_.dtype == kind
+        assert clf.predict_proba(X).dtype == kind
+
+
+def test_frozen_parameters_stay_as_the_module_came():
+    X, y, clients = federation([10, 10])
+    module = partly_frozen()
+    clf = FederatedClassifier(module=module, n_rounds=3).fit(X, y, clients=clients)
+    for mine, trained in zip(module.parameters(), clf.module_.parameters(), strict=True):
+        assert torch.equal(mine, trained) == (not mine.requires_grad)

@@ -673,6 +673,21 @@ def test_divergence_in_the_first_round(data, refused):
     refused(FederatedTrainingError, words, huge, y, clients=clients, params=double)
 
 
+@pytest.mark.filterwarnings("ignore:Round .* left out:RuntimeWarning")
+@pytest.mark.parametrize("scale", [0.0, 1e-300, 1e-12, 1e12, 1e30])
+def test_columns_of_extreme_scale_train_or_end_in_an_error(data, model, scale):
+    X, y, clients = data
+    X[:, 0] *= scale
+    try:
+        model.fit(X, y, clients=clients)
+    except FederatedTrainingError:
+        assert scale > 1
+        assert not hasattr(model, "theta_") or np.isfinite(model.theta_).all()
+    else:
+        assert np.isfinite(model.theta_).all()
+        assert np.isfinite(model.predict_proba(X)).all()
+
+
 def test_divergence_later_keeps_the_last_good_model(data, model):
     X, y, clients = data
     model.set_params(learning_rate=1e30, n_rounds=5, batch_size=100)  # one step in each round

@@ -7,7 +7,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 import skfedfocal
-from skfedfocal import FederatedClassifier, FedFocalClassifier
+from skfedfocal import FederatedClassifier, FedFocalClassifier, FedFocalClassifierCV
 
 
 class DoubleMLP:
@@ -29,6 +29,7 @@ class DoubleMLP:
 SINGLE = [
     FedFocalClassifier(n_rounds=15),
     FederatedClassifier(n_rounds=15),
+    FedFocalClassifierCV(n_rounds=15, gammas=(0.0, 2.0)),
 ]
 DOUBLE = [
     FedFocalClassifier(n_rounds=15, module=DoubleMLP()),
@@ -40,6 +41,7 @@ DOUBLE = [
         strategy="fedprox",
     ),
     FederatedClassifier(n_rounds=15, module=DoubleMLP()),
+    FedFocalClassifierCV(n_rounds=15, gammas=(0.0, 2.0), module=DoubleMLP(), racing=False),
 ]
 
 

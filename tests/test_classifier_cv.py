@@ -1,0 +1,179 @@
+"""FedFocalClassifierCV: against scikit-learn's grid search over the same folds."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
+from torch import nn
+
+from skfedfocal import FedFocalClassifier, FedFocalClassifierCV, dirichlet_partition
+from skfedfocal._clients import ClientLayout
+from skfedfocal._search import race, stratified_folds
+
+GAMMAS = (0.0, 1.0, 3.0)
+
+
+def mlp(n_features, n_classes):
+    return nn.Sequential(nn.Linear(n_features, 8), nn.Tanh(), nn.Linear(8, n_classes)).double()
+
+
+@pytest.fixture
+def cancer():
+    X, y = load_breast_cancer(return_X_y=True)
+    X = StandardScaler().fit_transform(X)
+    keep = np.r_[np.flatnonzero(y == 1), np.flatnonzero(y == 0)[:30]]
+    X, y, clients = X[keep], y[keep], dirichlet_partition(y[keep], 6, random_state=0)
+    # Client by client, so that clients first appear in the same order in every part of the rows.
+    order = np.argsort(clients, kind="stable")
+    return X[order], y[order], clients[order]
+
+
+def folds_of(model, y, clients):
+    layout = ClientLayout.from_ids(clients, len(y))
+    _, codes = np.unique(y, return_inverse=True)
+    return stratified_folds(model.seed_, layout, codes, codes.max() + 1, model.cv)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"clients_per_round": 0.5, "strategy": "fedadam"},
+        {"client_gamma": 1.0, "class_weights": ("local",)},
+        {"n_local_epochs": 2, "momentum": 0.5, "hidden_layer_sizes": ()},
+    ],
+)
+def test_scores_are_those_of_a_grid_search_over_the_same_folds(cancer, settings):
+    X, y, clients = cancer
+    wanted = {"n_rounds": 4, "random_state": 3, "module": mlp, **settings}
+    model = FedFocalClassifierCV(gammas=GAMMAS, cv=3, racing=False, **wanted)
+    model.fit(X, y, clients=clients)
+    class_weight = wanted.pop("class_weights", ("balanced",))[0]
+    grid = GridSearchCV(
+        FedFocalClassifier(class_weight=class_weight, **wanted),
+        {"gamma": list(GAMMAS)},
+        cv=PredefinedSplit(folds_of(model, y, clients)),
+    ).fit(X, y, clients=clients)
+    for fold in range(3):
+        np.testing.assert_allclose(
+            model.cv_results_[f"split{fold}_test_score"],
+            grid.cv_results_[f"split{fold}_test_score"],
+            atol=1e-12,
+        )
+    assert model.gamma_ == grid.best_params_["gamma"]
+    np.testing.assert_allclose(model.theta_, grid.best_estimator_.theta_, atol=1e-10)
+    np.testing.assert_allclose(model.predict_proba(X), grid.predict_proba(X), atol=1e-10)
+
+
+def test_candidates_of_any_module_train_as_by_themselves():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:120].reshape(-1, 1, 8, 8) / 16, y[:120]
+    clients = np.arange(120) % 3
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 10)).double()
+    model = FedFocalClassifierCV(
+        gammas=(0.0, 2.0), cv=2, racing=False, module=module, n_rounds=2, random_state=0
+    ).fit(X, y, clients=clients)
+    fold = folds_of(model, y, clients)
+    for gamma, row in zip((0.0, 2.0), range(2), strict=True):
+        for f in range(2):
+            alone = FedFocalClassifier(gamma=gamma, module=module, n_rounds=2, random_state=0)
+            alone.fit(X[fold != f], y[fold != f], clients=clients[fold != f])
+            score = alone.score(X[fold == f], y[fold == f])
+            found = model.cv_results_[f"split{f}_test_score"][row]
+            np.testing.assert_allclose(found, score, atol=1e-12)
+
+
+def test_class_weights_are_searched_too(cancer):
+    X, y, clients = cancer
+    model = FedFocalClassifierCV(
+        gammas=(0.0, 2.0),
+        class_weights=(None, "balanced", {1: 0.5}),
+        n_rounds=3,
+        racing=False,
+        random_state=0,
+    ).fit(X, y, clients=clients)
+    assert len(model.cv_results_["mean_test_score"]) == 6
+    best = model.cv_results_["rank_test_score"].argmin()
+    assert model.best_params_ == {
+        "gamma": model.cv_results_["param_gamma"][best],
+        "class_weight": model.cv_results_["param_class_weight"][best],
+    }
+    assert model.best_score_ == model.cv_results_["mean_test_score"].max()
+
+
+def test_a_splitter_may_hold_out_whole_clients(cancer):
+    X, y, clients = cancer
+    model = FedFocalClassifierCV(
+        gammas=(0.0, 2.0), cv=GroupKFold(3), n_rounds=3, racing=False, module=mlp, random_state=1
+    ).fit(X, y, clients=clients)
+    numbers = ClientLayout.from_ids(clients, len(y)).codes()
+    splits = list(GroupKFold(3).split(X, y, groups=numbers))
+    grid = GridSearchCV(
+        FedFocalClassifier(n_rounds=3, module=mlp, random_state=1), {"gamma": [0.0, 2.0]}, cv=splits
+    ).fit(X, y, clients=clients)
+    assert model.gamma_ in (0.0, 2.0)
+    assert model.cv_results_["mean_test_score"].shape == (2,)
+    # Client numbers differ where whole clients are missing, so only the shuffles do.
+    np.testing.assert_allclose(
+        model.cv_results_["mean_test_score"], grid.cv_results_["mean_test_score"], atol=0.15
+    )
+
+
+def test_a_race_takes_fewer_rounds_and_ranks_those_first_that_came_furthest(cancer):
+    X, y, clients = cancer
+    model = FedFocalClassifierCV(gammas=(0, 0.5, 1, 2, 5), n_rounds=20, random_state=0)
+    model.fit(X, y, clients=clients)
+    rounds, rank = model.cv_results_["n_rounds"], model.cv_results_["rank_test_score"]
+    assert sorted(rounds) == [4, 4, 8, 12, 12]
+    assert rounds[rank.argmin()] == 12
+    assert (np.diff(rounds[np.argsort(rank)]) <= 0).all()
+    assert model.n_iter_ == 20
+
+
+def test_race_ends_with_one_candidate():
+    for n_candidates in range(2, 40):
+        stages = race(n_candidates, 100)
+        assert stages[-1][1] == 1
+        left = [n_candidates, *(n for _, n in stages)]
+        assert all(b == (a + 1) // 2 for a, b in pairwise(left))
+        assert sum(n for n, _ in stages) < 100
+
+
+def test_folds_are_even_on_each_client_and_in_each_class():
+    rng = np.random.default_rng(0)
+    y, clients = rng.integers(0, 3, 400), rng.integers(0, 7, 400)
+    fold = stratified_folds(5, ClientLayout.from_ids(clients, 400), y, 3, 4)
+    for client in range(7):
+        for label in range(3):
+            counts = np.bincount(fold[(clients == client) & (y == label)], minlength=4)
+            assert counts.max() - counts.min() <= 1
+
+
+def test_folds_use_every_fold_where_clients_have_single_rows():
+    y = np.arange(60) % 2
+    fold = stratified_folds(0, ClientLayout.from_ids(np.arange(60), 60), y, 2, 3)
+    assert (np.bincount(fold, minlength=3) == 20).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"gammas": ()},
+        {"gammas": (1.0, -1.0)},
+        {"class_weights": ()},
+        {"class_weights": ("balanced", "even")},
+        {"cv": 1},
+    ],
+)
+def test_wrong_parameters_are_refused(cancer, wrong):
+    X, y, clients = cancer
+    with pytest.raises(InvalidParameterError):
+        FedFocalClassifierCV(**wrong).fit(X, y, clients=clients)
+
+
+def test_it_has_no_partial_fit():
+    assert not hasattr(FedFocalClassifierCV(), "partial_fit")

@@ -67,8 +67,9 @@ def describe(estimator: Any) -> dict[str, Any]:
     """Parameters and fitted state of an estimator as values for `to_plain`."""
     if isinstance(estimator, Pipeline):
         return {"steps": [(name, describe(step)) for name, step in estimator.steps]}
-    name = type(estimator).__name__
-    if name not in _kinds() or not isinstance(estimator, _kinds()[name]):
+    kind: Any = type(estimator)
+    name = kind.__name__
+    if kind is not _kinds().get(name):
         raise TypeError(f"{name} cannot be written; only {sorted(_kinds())} and pipelines of them.")
     state = {
         key: value

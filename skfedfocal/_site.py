@@ -299,7 +299,7 @@ def _read_csv(path: Path) -> tuple[list[str], Callable[[str, bool], NDArray[Any]
 
 def _read_parquet(path: Path) -> tuple[list[str], Callable[[str, bool], NDArray[Any]]]:
     try:
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq
     except ImportError as error:
         raise ImportError("Reading .parquet needs pyarrow: pip install pyarrow") from error
     table = pq.read_table(path)

@@ -3,6 +3,9 @@
 import json
 import logging
 import pickle
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -666,3 +669,36 @@ def test_two_servers_on_one_checkpoint(scaled, tmp_path):
     grid = Nested(data, module=double_mlp)
     federate(grid, classifier(), checkpoint=path)
     assert grid.second == "refused"
+
+
+_DIES = """
+import os, pickle, signal, sys
+from skfedfocal.flower import SimulatedSites, federate
+
+with open(sys.argv[1], "rb") as file:
+    data, estimator = pickle.load(file)
+
+
+class Killed(SimulatedSites):
+    def push_messages(self, messages):
+        numbers = super().push_messages(messages)
+        if self.round == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return numbers
+
+
+federate(Killed(data), estimator, checkpoint=sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
+def test_a_killed_process_leaves_a_checkpoint_to_resume_from(scaled, tmp_path):
+    data, path = by_site(*scaled), tmp_path / "checkpoint"
+    estimator = classifier(module=None, hidden_layer_sizes=(4,), n_rounds=5)
+    (tmp_path / "job").write_bytes(pickle.dumps((data, estimator)))
+    done = subprocess.run(
+        [sys.executable, "-c", _DIES, tmp_path / "job", path], capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    resumed = federate(SimulatedSites(data), clone(estimator), checkpoint=path)
+    assert_same_fit(resumed, federate(SimulatedSites(data), clone(estimator)))

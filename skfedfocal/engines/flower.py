@@ -106,9 +106,11 @@ class GridEngine(Engine):
 
     @property
     def sizes(self) -> NDArray[np.float64]:
+        """Weight of the rows that each site trains on, of shape (n_sites,)."""
         return self.rows
 
     def label_counts(self) -> NDArray[np.float64]:
+        """Weighted rows by site and class; asked for now if not in round 0."""
         if self.counts is None:
             self.recount(label_counts=True)
         assert self.counts is not None
@@ -144,6 +146,7 @@ class GridEngine(Engine):
         want_recall: bool = False,
         want_validation: bool = False,
     ) -> Iterator[Updates]:
+        """Train the sites of the cohort, as `Engine.train` has it; replies come by number."""
         common = {
             **self.task,
             "round": round_,
@@ -244,6 +247,7 @@ def exchange(
     Parameters
     ----------
     grid : Grid
+        Flower's, or `SimulatedSites`.
     requests : dict of int to RecordDict
         Contents by node.
     kind : str

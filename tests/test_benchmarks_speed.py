@@ -138,9 +138,10 @@ def test_many_clients_repeat_the_rows_of_the_first(storage, tmp_path, monkeypatc
         assert len(contender(many, data, "cpu")["rounds_cpu_s"]) == many.n_rounds
 
 
-def test_measurement_in_a_process_of_its_own(data_dir):
+@pytest.mark.parametrize("contender", ["fed_focal", "sequential"])
+def test_measurement_in_a_process_of_its_own(contender, data_dir):
     spec = {"workload": asdict(TINY), "data_dir": str(data_dir), "device": "cpu"}
-    found = measure({"contender": "fed_focal", **spec})
+    found = measure({"contender": contender, **spec})
     rounds = found["rounds_cpu_s"][1:]
     assert found["round_cpu_s"] == np.median(rounds)
     assert found["cpu_s"] > sum(rounds)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,12 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     return {**sizes, **_contender(contender)(workload, data, spec["device"])}
 
 
-class Hidden:
-    """Finder that says of the optional packages that there are none."""
+class WithoutOptional(PathFinder):
+    """Finds what an installation of the package alone would have."""
 
-    @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
-        if name in OPTIONAL:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    @classmethod
+    def find_spec(cls, fullname: str, *args: Any, **kwargs: Any) -> Any:
+        return None if fullname in OPTIONAL else super().find_spec(fullname, *args, **kwargs)
 
 
 def _contender(name: str) -> Any:
@@ -75,6 +75,6 @@ def peak_rss() -> int | None:
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, Hidden)
+    sys.meta_path[:] = [WithoutOptional if f is PathFinder else f for f in sys.meta_path]
     result = run(json.loads(sys.argv[1]))
     print(MARK + json.dumps({**result, "peak_rss": peak_rss()}), flush=True)

@@ -218,8 +218,8 @@ def _scale(found: dict[str, Any]) -> str:
         "really written out: as int8 in a file that is mapped into memory (features rounded to "
         "whole numbers; the process's memory counts the pages touched; the file is read once "
         "before each measurement, and so in the page cache as far as it fits), or as a sparse "
-        "matrix in memory (the 20 largest features of each row). The data are features, labels and client "
-        "ids.\n\n"
+        "matrix in memory (the 20 largest features of each row). The data are features, "
+        "labels and client ids.\n\n"
     )
     head = [
         "clients", "stored as", "data MB", "round CPU", "round wall", "sequential loop, CPU",

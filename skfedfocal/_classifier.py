@@ -46,7 +46,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         weigh 1.
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
-        recall of the global model on their rows. Above 0 it discloses r_k each round. See
+        recall of the global model on their rows, smoothed and bounded. Above 0 it discloses r_k each round. See
         `skfedfocal.aggregation.FocalMean`.
     strategy : str or Strategy, default="fedavg"
         "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
@@ -60,7 +60,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         Passes of a client over its rows in a round.
     batch_size : int, default=32
         Rows of a step of local SGD.
-    learning_rate : float, default=0.1
+    learning_rate : float, default=0.05
         Length of a step of local SGD.
     momentum : float, default=0.0
         Momentum of local SGD, in [0, 1); it starts anew each round.
@@ -169,7 +169,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
-        learning_rate: float = 0.1,
+        learning_rate: float = 0.05,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         average_rounds: int = 1,
@@ -246,7 +246,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         weigh 1.
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
-        recall of the global model on their rows. Above 0 it discloses r_k each round. See
+        recall of the global model on their rows, smoothed and bounded. Above 0 it discloses r_k each round. See
         `skfedfocal.aggregation.FocalMean`.
     strategy : str or Strategy, default="fedavg"
         "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
@@ -260,7 +260,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         Passes of a client over its rows in a round.
     batch_size : int, default=32
         Rows of a step of local SGD.
-    learning_rate : float, default=0.1
+    learning_rate : float, default=0.05
         Length of a step of local SGD.
     momentum : float, default=0.0
         Momentum of local SGD, in [0, 1); it starts anew each round.
@@ -362,7 +362,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
-        learning_rate: float = 0.1,
+        learning_rate: float = 0.05,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         average_rounds: int = 1,

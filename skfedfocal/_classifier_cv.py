@@ -66,7 +66,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         rounds than `n_rounds`; otherwise every candidate is trained for all of them.
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
-        recall of the global model on their rows. Above 0 it discloses r_k each round. See
+        recall of the global model on their rows, smoothed and bounded. Above 0 it discloses r_k each round. See
         `skfedfocal.aggregation.FocalMean`.
     strategy : str or Strategy, default="fedavg"
         "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
@@ -80,7 +80,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         Passes of a client over its rows in a round.
     batch_size : int, default=32
         Rows of a step of local SGD.
-    learning_rate : float, default=0.1
+    learning_rate : float, default=0.05
         Length of a step of local SGD.
     momentum : float, default=0.0
         Momentum of local SGD, in [0, 1); it starts anew each round.
@@ -188,7 +188,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
-        learning_rate: float = 0.1,
+        learning_rate: float = 0.05,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         average_rounds: int = 1,

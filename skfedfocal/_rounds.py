@@ -115,6 +115,7 @@ class Fold:
     def __init__(self, federation: Federation):
         self.began = time.perf_counter()
         self.n_good = 0
+        self.left_out: list[int] = []
         self.loss: float = 0.0
         self.size: float = 0.0
         self.validation = np.zeros(2)
@@ -128,7 +129,7 @@ class Fold:
         federation, aggregator = self._federation, self._federation.aggregator
         good = reply.finite()
         if not good.all():
-            _warn_left_out(federation, reply.clients[~good])
+            self.left_out += reply.clients[~good].tolist()
             reply = reply.take(good)
         weights = aggregator.weights(reply.sizes, reply.recalls)
         if aggregator.linear:
@@ -146,6 +147,8 @@ class Fold:
     def aggregate(self) -> Tensor:
         """The cohort's update, of shape (p,)."""
         federation = self._federation
+        if self.left_out:
+            _warn_left_out(federation, sorted(self.left_out))
         if self._weight == 0:
             raise FederatedTrainingError(
                 f"Round {federation.n_rounds + 1}: no client returned a finite update. The "
@@ -177,10 +180,10 @@ def _record(stats: ClientStats, reply: Updates, round_: int) -> None:
         stats.recall[reply.clients] = reply.recalls
 
 
-def _warn_left_out(federation: Federation, clients: np.ndarray) -> None:
+def _warn_left_out(federation: Federation, clients: list[int]) -> None:
     warnings.warn(
         f"Round {federation.n_rounds + 1}: left out the non-finite updates of {len(clients)} "
-        f"client(s), number {clients[:5].tolist()}.",
+        f"client(s), number {', '.join(map(str, clients[:5]))} of clients_.",
         RuntimeWarning,
         stacklevel=4,
     )

@@ -125,8 +125,8 @@ class CategoryCoverage(Selection):
     Parameters
     ----------
     variant : {"cover", "balance"}, default="cover"
-        "cover" adds the client that covers most categories still missing, and starts over when all
-        are covered, until the round is full. "balance" adds the client that brings the category
+        "cover" adds the client of whose categories the largest share is still missing, and starts
+        over when all are covered, until the round is full. "balance" adds the client that brings the category
         distribution of the union nearest to uniform (least sum of squared shares). Ties, and in
         "balance" the first client, are drawn at random.
 
@@ -170,11 +170,13 @@ class CategoryCoverage(Selection):
         counts: NDArray[np.float64], n_selected: int, order: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         has = counts[order] > 0  # in random order, so that the first of the best is a random one
+        breadth = has.sum(1)
         free = np.ones(len(order), bool)
         missing = has.any(0)
         chosen: list[int] = []
         while len(chosen) < n_selected:
-            gain = np.where(free, has[:, missing].sum(1), -1)
+            # By share: by number, the few clients with most categories would take every round.
+            gain = np.where(free, has[:, missing].sum(1) / breadth, -1)
             best = int(gain.argmax())
             if gain[best] == 0:  # all covered, or nobody left who has what is missing: start over
                 missing = has[free].any(0)

@@ -397,6 +397,12 @@ def test_focus_by_hand():
     np.testing.assert_allclose(focus(np.array([0.3]), np.array([7.0]), 1.0, 0.0, 0.1), 0.7)
 
 
+def test_focal_weights_by_hand():
+    # Of 60 rows 45 are right, and half of 20 more: 25 of 80 are wrong. Of 180: 64 of 200.
+    weights = FocalMean(2.0).weights(np.array([60.0, 180.0]), np.array([0.75, 0.7]))
+    np.testing.assert_allclose(weights, [60 * (25 / 80) ** 2, 180 * (64 / 200) ** 2])
+
+
 def test_where_all_clients_do_alike_focusing_changes_nothing():
     updates, sizes = MATRICES["few clients"], np.full(9, 30.0)
     for recall in (0.0, 0.5, 1.0):

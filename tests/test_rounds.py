@@ -23,13 +23,13 @@ from skfedfocal._clients import ClientStats
 from skfedfocal._local import LocalPlan
 from skfedfocal._rounds import Federation, select
 from skfedfocal.aggregation import FocalMean, WeightedMean
-from skfedfocal.engines import ENGINES
 from skfedfocal.losses import CrossEntropyLoss
 from skfedfocal.selection import SELECTIONS, Uniform
 from skfedfocal.strategies import FedAvg, FedProx
 
 SIZES = [3, 1, 40, 7, 2, 21]
-every_engine = pytest.mark.parametrize("engine", sorted(ENGINES))
+ENGINES = ["loop", "vectorized"]  # "auto" is one of them
+every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 def plain_fedavg(module, **options):
@@ -350,7 +350,7 @@ def poisoned(bad):
 def test_a_non_finite_update_is_left_out_and_counted(engine):
     X, y, clients = poisoned(bad=5)
     clf = plain_fedavg(mlp64(), n_rounds=3, n_local_epochs=2, engine=engine)
-    with pytest.warns(RuntimeWarning, match=r"left out .* 1 client\(s\), number \[5\]") as caught:
+    with pytest.warns(RuntimeWarning, match=r"left out .* 1 client\(s\), number 5 ") as caught:
         clf.fit(X, y, clients=clients)
     assert len(caught) == 3
     np.testing.assert_array_equal(clf.history_["n_failed"], [1, 1, 1])

@@ -213,13 +213,23 @@ def test_cover_covers_all_categories_there_are(seed, n_clients):
     np.testing.assert_array_equal(stats.label_counts[cohort].any(0), there)
 
 
-def test_cover_chooses_the_least_clients_that_cover():
-    stats = with_counts([[9, 9, 0, 0], [0, 9, 9, 0], [0, 0, 9, 9], [9, 0, 0, 0], [1, 1, 1, 0]])
+def test_cover_prefers_clients_all_of_whose_categories_are_missing():
+    stats = with_counts([[9, 9, 0, 0], [0, 9, 9, 0], [0, 0, 9, 9], [9, 0, 0, 9]])
     for seed in range(30):
         rng = np.random.default_rng(seed)
         cohort = CategoryCoverage("cover").select(stats, 2, rng)
-        # The first is the one of three categories; the last category is at client 2 alone.
-        np.testing.assert_array_equal(cohort, [2, 4])
+        # Whoever is first, only the one across the ring has nothing that is there already.
+        assert cohort.tolist() in ([0, 2], [1, 3])
+
+
+def test_cover_gives_every_client_its_turn():
+    counts = np.ones((10, 4))  # two clients have all categories, the others two each
+    counts[2:] = np.eye(4)[np.arange(8) % 4] + np.eye(4)[(np.arange(8) + 1) % 4]
+    turns = np.zeros(10)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        turns[CategoryCoverage("cover").select(with_counts(counts), 3, rng)] += 1
+    assert turns.min() > 0.3 * turns.mean()
 
 
 def test_cover_starts_over_once_all_is_covered():

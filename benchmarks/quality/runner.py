@@ -250,6 +250,8 @@ def train_and_measure(plan: Plan, group: list[Job]) -> list[Record]:
         warnings.simplefilter("ignore")  # clients left out are counted below
         try:
             model = METHODS[name].train(setting, **json.loads(own))
+            if not overflow_free(model, task):
+                model = None
         except FederatedTrainingError:
             model = None
     seconds = time.process_time() - began
@@ -257,8 +259,15 @@ def train_and_measure(plan: Plan, group: list[Job]) -> list[Record]:
     return [{**asdict(job), **_measured(job, model, task), **facts} for job in group]
 
 
+def overflow_free(model: Any, task: Task) -> bool:
+    """Whether the probabilities are numbers; weights on the way to divergence can be finite."""
+    if not hasattr(model, "predict_proba"):
+        return True
+    return bool(np.isfinite(model.predict_proba(task.X_test)).all())
+
+
 def _measured(job: Job, model: Any, task: Task) -> Record:
-    if model is None:  # diverged before its first round was done: a constant prediction
+    if model is None:  # diverged: a constant prediction
         return class_measures(task.y_test, np.zeros_like(task.y_test))
     measures = measure(METHODS[job.method], model, json.loads(job.own), task)
     if job.fold is not None:  # validation chooses by one number

@@ -166,11 +166,11 @@ class Coordinator:
                 seed = int(check_random_state(classifier.random_state).randint(2**31 - 1))
             if saved is not None:
                 saved.seed = seed
-            total = self._fit_scaler()
+            total = self._merge_moments()
             row_shape = tuple(self.sites[0].facts["row_shape"])
             module = self._module(row_shape, len(classes), seed, go_on)
             engine = self._engine(classes, row_shape, seed, total)
-            self._name_features(classifier, row_shape)
+            before = getattr(classifier, "theta_", None)
             names = np.array([site.name for site in self.sites])
             try:
                 classifier._run(
@@ -188,6 +188,8 @@ class Coordinator:
             except TooFewClients as error:
                 raise FederatedTrainingError(str(error)) from error
             finally:
+                if getattr(classifier, "theta_", None) is not before:  # else all is as it was
+                    self._keep_features(total, row_shape)
                 classifier.site_failures_ = [asdict(failure) for failure in engine.failures]
 
     def _classes(self, go_on: bool) -> NDArray[Any]:
@@ -201,17 +203,21 @@ class Coordinator:
             raise SiteError(f"All sites together have one class only, {known}; two are needed.")
         return known
 
-    def _fit_scaler(self) -> Moments | None:
-        """Merge the sites' means and variances; the scaler is fitted with them."""
+    def _merge_moments(self) -> Moments | None:
         if self.scaler is None:
             return None
-        total = merge([Moments(**site.facts["moments"]) for site in self.sites])
+        return merge([Moments(**site.facts["moments"]) for site in self.sites])
+
+    def _keep_features(self, total: Moments | None, row_shape: tuple[int, ...]) -> None:
+        """What scaler and classifier learn of the columns."""
+        self._name_features(self.classifier, row_shape)
+        if total is None:
+            return
         scaler = self.scaler
         scaler.n_samples_seen_ = int(total.n) if total.n == int(total.n) else total.n
         scaler.mean_, scaler.var_ = total.mean, total.variance
         scaler.scale_ = standard_scale(total) if scaler.with_std else None
-        self._name_features(scaler, (len(total.mean),))
-        return total
+        self._name_features(scaler, row_shape)
 
     def _name_features(self, estimator: Any, row_shape: tuple[int, ...]) -> None:
         estimator.n_features_in_ = row_shape[0]
@@ -244,8 +250,8 @@ class Coordinator:
             "row_shape": row_shape,
             "seed": seed,
             "engine": settings.engine,
-            "mean": None if total is None or not scaler.with_mean else total.mean,
-            "scale": None if scaler is None else scaler.scale_,
+            "mean": total.mean if total is not None and scaler.with_mean else None,
+            "scale": standard_scale(total) if total is not None and scaler.with_std else None,
             "validation_fraction": (
                 float(settings.validation_fraction) if settings.early_stopping else None
             ),

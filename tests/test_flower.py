@@ -337,6 +337,18 @@ def test_too_few_replies_end_the_training_and_the_last_good_model_is_kept(scaled
     assert_same_fit(model, good)
 
 
+def test_a_training_that_fails_at_once_leaves_the_estimator_as_it_was(scaled, table):
+    X, y, site = scaled
+    model = make_pipeline(StandardScaler(), classifier())
+    federate(SimulatedSites(by_site(X, y, site), module=double_mlp), model)
+    before = model.predict_proba(X)
+    other = by_site(table[0][:, :4], y, site)
+    faults = {(name, 1): "crash" for name in SITES}
+    with pytest.raises(FederatedTrainingError, match="Round 1"):
+        federate(SimulatedSites(other, module=double_mlp, faults=faults), model)
+    assert_array_equal(model.predict_proba(X), before)
+
+
 def test_divergence_says_so(scaled):
     with (
         np.errstate(all="ignore"),

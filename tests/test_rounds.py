@@ -34,8 +34,16 @@ every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 def plain_fedavg(module, **options):
     """The estimator whose settings are those of plain FedAvg."""
-    values = {"gamma": 0, "class_weight": None, "client_gamma": 0, "n_rounds": 4, "batch_size": 7}
-    return FedFocalClassifier(module=module, random_state=3, **{**values, **options})
+    values = {
+        "gamma": 0,
+        "class_weight": None,
+        "client_gamma": 0,
+        "n_rounds": 4,
+        "batch_size": 7,
+        "learning_rate": 0.1,
+        "random_state": 3,
+    }
+    return FedFocalClassifier(module=module, **{**values, **options})
 
 
 def server(seed, n_clients=6, n_selected=3, n_rounds=0, selection=None, stats=None, theta=None):

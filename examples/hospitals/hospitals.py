@@ -246,9 +246,10 @@ class Hospitals:
         """Stop one, and what it started: each by its own number, while that is still its own."""
         noted = self._noted()
         pid, since = noted.pop(name)
-        family = {p: started(p) for p in descendants(pid)} if started(pid) == since else {}
+        ours = started(pid) in (since, None)  # else the number is somebody else's by now
+        family = {member: started(member) for member in descendants(pid)} if ours else {}
         with contextlib.suppress(ProcessLookupError):
-            if family:
+            if started(pid) == since:
                 os.kill(pid, how)
                 wait_for_end(pid, since, 20)
         for member, began in family.items():  # what it left behind
@@ -296,13 +297,17 @@ def started(pid: int) -> str | None:
 
 
 def descendants(pid: int) -> list[int]:
-    """A process and all that it and its own started."""
-    ps = ["ps", "-A", "-o", "pid=,ppid="]
+    """A process and all that it and its own started, also those it left behind in its group."""
+    ps = ["ps", "-A", "-o", "pid=,ppid=,pgid="]
     lines = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.split("\n")
-    pairs = [tuple(map(int, line.split())) for line in lines if line.strip()]
+    table = [tuple(map(int, line.split())) for line in lines if line.strip()]
     family = [pid]
     for member in family:  # grows as it goes
-        family += [child for child, parent in pairs if parent == member]
+        family += [
+            child
+            for child, parent, group in table
+            if (parent == member or group == pid) and child not in family
+        ]
     return family
 
 

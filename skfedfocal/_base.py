@@ -27,7 +27,15 @@ from torch import Tensor, nn
 
 from skfedfocal._clients import ClientLayout
 from skfedfocal._federation import assemble, resume
-from skfedfocal._inputs import as_before_on_error, as_rows, check_finite, check_labels, plain
+from skfedfocal._inputs import (
+    as_before_on_error,
+    as_rows,
+    check_finite,
+    check_labels,
+    distinct,
+    places_among,
+    plain,
+)
 from skfedfocal._module import build_module, check_module, load_flat, takes_indices
 from skfedfocal._progress import progress
 from skfedfocal._threads import one_thread
@@ -169,7 +177,7 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
             If the data, the clients or the module are unfit for training; the estimator stays as
             it was.
         FederatedTrainingError
-            If training diverges; the model of the last good round is kept.
+            If training diverges; the model of least training loss is kept, if a round was good.
         """
         go_on = self.warm_start and hasattr(self, "theta_")
         with as_before_on_error(self):
@@ -243,7 +251,9 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
             Class labels.
         """
         check_is_fitted(self)
-        return self.classes_[self._log_posterior(X).argmax(1).numpy()]
+        # Where the posterior map keeps the order of the classes, there is no need of it.
+        scores = self._logits if self._resolve_loss().keeps_order else self._log_posterior
+        return self.classes_[scores(X).argmax(1).cpu().numpy()]
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probability of each class in the population that training weighed.
@@ -399,7 +409,7 @@ default="population"
             try:
                 for _ in progress(training.rounds(engine, n_rounds), n_rounds, self.verbose):
                     pass
-            finally:  # whatever ends the training, the model of the last good round is usable
+            finally:  # whatever ends the training, there is a usable model if a round was good
                 if training.history:
                     self._keep(training, client_ids, classes, prior, row_shape, seed, go_on)
 
@@ -436,7 +446,7 @@ default="population"
 
     def _encode(self, y: NDArray[Any], classes: Any, go_on: bool) -> tuple[Any, NDArray[Any]]:
         """Classes, and the labels as numbers of the smallest type that holds them."""
-        present, codes = np.unique(y, return_inverse=True)
+        present = distinct(y)
         if go_on:
             known = self.classes_
             if classes is not None and not np.array_equal(np.unique(classes), known):
@@ -452,8 +462,7 @@ default="population"
             raise ValueError(
                 f"y has one class only, {known!r}; a classifier needs at least two classes."
             )
-        codes = np.searchsorted(known, present)[codes]
-        return known, codes.astype(np.min_scalar_type(len(known)))
+        return known, places_among(known, y)
 
     def _keep(
         self,
@@ -501,24 +510,33 @@ default="population"
 
     def _log_posterior(self, X: Any) -> Tensor:
         """Log-probabilities of shape (n_samples, n_classes), on the CPU."""
+        logits, loss, constants = self._logits(X), self._resolve_loss(), None
+        if loss.counts == "federated" and self.class_prior_ is not None:
+            counts = self.class_prior_ * self.client_sizes_.sum()
+            constants = loss.constants(torch.as_tensor(counts).to(logits))
+        return loss.log_posterior(logits, constants).cpu()
+
+    def _logits(self, X: Any) -> Tensor:
+        """What the module gives, of shape (n_samples, n_classes), where the module is."""
         check_is_fitted(self)
         X = validate_data(self, plain(X, "X"), reset=False, **_ACCEPTED)
         if X.shape[1:] != self.row_shape_:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but those of fit had {self.row_shape_}."
             )
-        module, loss = self.module_, self._resolve_loss()
+        module = self.module_
         parameter = next(module.parameters())
         indices = takes_indices(module) and X.dtype.kind in "iu"
         dtype = torch.int64 if indices else parameter.dtype
         check_finite(X, dtype, getattr(self, "feature_names_in_", None))
         step = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
         with torch.no_grad(), one_thread():
-            blocks = [
-                module(dense_rows(X, slice(i, i + step), dtype, parameter.device))
-                for i in range(0, X.shape[0], step)
-            ]
-            return loss.log_posterior(torch.cat(blocks)).cpu()
+            return torch.cat(
+                [
+                    module(dense_rows(X, slice(i, i + step), dtype, parameter.device))
+                    for i in range(0, X.shape[0], step)
+                ]
+            )
 
     def _prior(self, class_prior: Any) -> NDArray[np.float64]:
         if isinstance(class_prior, str) and class_prior == "uniform":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_SORTED_TOGETHER = 1 << 20  # clients, so that their rank fits above the random bits
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -19,6 +20,11 @@ def shuffled_places(
     A client's permutation is a function of (seed, round, epoch, client) alone: not of who else
     takes part, nor of the order of calls.
     """
+    if len(sizes) > _SORTED_TOGETHER:
+        halves = np.array_split(np.arange(len(sizes)), 2)
+        return np.concatenate(
+            [shuffled_places(seed, round_, epoch, clients[half], sizes[half]) for half in halves]
+        )
     stream = np.array([seed], np.uint64)  # an array, for which overflow is not worth a warning
     for part in (round_, epoch):
         stream = _mix(stream + _GOLDEN * np.array([part + 1], np.uint64))

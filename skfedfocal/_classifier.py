@@ -46,8 +46,8 @@ class FedFocalClassifier(BaseFederatedClassifier):
         weigh 1.
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
-        recall of the global model on their rows, smoothed and bounded. Above 0 it discloses r_k each round. See
-        `skfedfocal.aggregation.FocalMean`.
+        recall of the global model on their rows, smoothed and bounded as in
+        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round.
     strategy : str or Strategy, default="fedavg"
         "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
     selection : str or Selection, default="uniform"
@@ -246,8 +246,8 @@ class FederatedClassifier(BaseFederatedClassifier):
         weigh 1.
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
-        recall of the global model on their rows, smoothed and bounded. Above 0 it discloses r_k each round. See
-        `skfedfocal.aggregation.FocalMean`.
+        recall of the global model on their rows, smoothed and bounded as in
+        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round.
     strategy : str or Strategy, default="fedavg"
         "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
     selection : str or Selection, default="uniform"

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_ROWS_AT_A_TIME = 1 << 20
+
 
 @dataclass(frozen=True)
 class ClientLayout:
@@ -87,11 +89,19 @@ class ClientLayout:
         self, values: NDArray[Any] | None, labels: NDArray[Any], n_labels: int
     ) -> NDArray[np.float64]:
         """Sum values (1 where None) by client and label, of shape (n_clients, n_labels)."""
-        rows = slice(None) if self.order is None else self.order
-        cells = self.owners() * n_labels + labels[rows]
-        weights = None if values is None else values[rows]
-        sums = np.bincount(cells, weights, self.n_clients * n_labels)
-        return sums.reshape(self.n_clients, n_labels).astype(np.float64)
+        sums = np.zeros((self.n_clients, n_labels))
+        lo = 0
+        while lo < self.n_clients:  # some clients at a time, so that millions of rows need no more
+            hi = max(lo + 1, int(np.searchsorted(self.offsets, self.offsets[lo] + _ROWS_AT_A_TIME)))
+            hi = min(hi, self.n_clients)
+            sizes = self.sizes[lo:hi]
+            rows = self.rows(np.arange(self.offsets[lo], self.offsets[hi]))
+            cells = np.repeat(np.arange(hi - lo), sizes) * n_labels + labels[rows]
+            weights = None if values is None else values[rows]
+            counts = np.bincount(cells, weights, (hi - lo) * n_labels)
+            sums[lo:hi] = counts.reshape(hi - lo, n_labels)
+            lo = hi
+        return sums
 
 
 @dataclass

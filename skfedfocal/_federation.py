@@ -23,7 +23,7 @@ from skfedfocal._local import (
 from skfedfocal._module import flatten
 from skfedfocal._prior import estimate_class_prior
 from skfedfocal._rounds import Federation
-from skfedfocal.aggregation import FocalMean
+from skfedfocal.aggregation import FocalMean, WeightedMean
 from skfedfocal.engines import Engine
 from skfedfocal.losses import Loss
 from skfedfocal.selection import SELECTIONS, Selection
@@ -69,6 +69,11 @@ def assemble(
     selection = resolve(settings.selection, SELECTIONS, Selection, "selection")
     aggregator = strategy.aggregator()
     if settings.client_gamma > 0:
+        if type(aggregator) is not WeightedMean:
+            raise ValueError(
+                f"client_gamma={settings.client_gamma} weighs clients in a mean, but the strategy "
+                f"aggregates by {aggregator}; use one of them."
+            )
         aggregator = FocalMean(settings.client_gamma)
     theta = flatten(module)
     plan = LocalPlan(

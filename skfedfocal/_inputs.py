@@ -13,6 +13,8 @@ from scipy import sparse
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
+_ROWS_AT_A_TIME = 1 << 20
+
 
 def as_rows(X: Any, y: Any, sample_weight: Any, clients: Any) -> tuple[Any, Any, Any, Any]:
     """Bring the three forms of federated data into one.
@@ -194,7 +196,28 @@ def check_labels(y: NDArray[Any]) -> None:
                 f"y has texts and also {y[texts.index(False)]!r} among its labels; use labels of "
                 "one kind, and leave out rows without one."
             )
-    check_classification_targets(y)
+    check_classification_targets(y[:_ROWS_AT_A_TIME])
+    if y.dtype.kind == "f" and not (y == np.floor(y)).all():
+        raise ValueError("y has fractions among its labels; a classifier needs classes.")
+
+
+def distinct(y: NDArray[Any]) -> NDArray[Any]:
+    """Distinct labels, sorted, without sorting all rows at once."""
+    parts = [np.unique(part) for part in _in_parts(y)]
+    return parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
+
+
+def places_among(known: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+    """Place of each label among the known ones, in the smallest type that holds them."""
+    places = np.empty(len(y), np.min_scalar_type(len(known)))
+    for part, out in zip(_in_parts(y), _in_parts(places), strict=True):
+        out[:] = np.searchsorted(known, part)
+    return places
+
+
+def _in_parts(values: NDArray[Any]) -> list[NDArray[Any]]:
+    """Views of so many rows at a time, that no temporary grows with all of them."""
+    return [values[i : i + _ROWS_AT_A_TIME] for i in range(0, len(values), _ROWS_AT_A_TIME)]
 
 
 def check_finite(X: Any, dtype: torch.dtype, names: NDArray[Any] | None) -> None:

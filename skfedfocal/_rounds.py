@@ -170,7 +170,7 @@ def step(federation: Federation, fold: Fold, n_selected: int) -> tuple[Federatio
 
 
 class FederatedTrainingError(ValueError):
-    """Raised where a round cannot end with a usable model; the last good model is kept."""
+    """Raised where a round cannot end with a usable model; an earlier good one is kept."""
 
 
 def _record(stats: ClientStats, reply: Updates, round_: int) -> None:

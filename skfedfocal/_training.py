@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skfedfocal._rounds import Federation, Round, run_rounds
+from skfedfocal._rounds import FederatedTrainingError, Federation, Round, run_rounds
 from skfedfocal.engines import Engine
 
 
@@ -69,19 +69,27 @@ class Training:
 
     def rounds(self, engine: Engine, n_rounds: int) -> Iterator[Round]:
         """Train until there are that many rounds, or until patience ends."""
-        if len(self.history) >= n_rounds or self._is_over():  # a checkpoint had them all
-            return
-        for federation, report in run_rounds(self.federation, engine):
-            sent = self.federation.theta  # what this round's validation loss is about
+        rounds = run_rounds(self.federation, engine)
+        least: tuple[float, Federation, int] = (np.inf, self.federation, 0)
+        while len(self.history) < n_rounds and not self._is_over():
+            try:
+                federation, report = next(rounds)
+            except FederatedTrainingError:
+                # The models just before the end are finite, but useless; that of least loss is not.
+                _, self.federation, n_good = least
+                del self.history[n_good:]
+                self._recent.clear()
+                raise
+            sent = self.federation  # what this round's losses are about
+            if report.loss < least[0]:
+                least = (report.loss, sent, len(self.history))
             self.federation = federation
             self.history.append(report)
             self._recent.append(federation.theta)
-            self._watch(report.validation_loss, sent)
+            self._watch(report.validation_loss, sent.theta)
             if self._checkpoint is not None:
                 self._checkpoint.save(self)
             yield report
-            if len(self.history) == n_rounds or self._is_over():
-                return
 
     def model(self) -> Tensor:
         """The global model to keep, of shape (p,)."""

@@ -34,6 +34,11 @@ class Loss(Component):
 
     counts: Literal["federated", "local"] | None = None
 
+    @property
+    def keeps_order(self) -> bool:
+        """Whether the largest logit is always the most probable class."""
+        return False
+
     def constants(self, counts: Tensor) -> Tensor | None:
         """Numbers by class that the loss derives from label counts of shape (..., n_classes)."""
         return None
@@ -76,6 +81,10 @@ class CrossEntropyLoss(Loss):
     >>> CrossEntropyLoss()(torch.zeros(1, 2), torch.tensor([0]))
     tensor([0.6931])
     """
+
+    @property
+    def keeps_order(self) -> bool:
+        return True
 
     def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
         others, _ = _against_others(logits, y)
@@ -144,6 +153,10 @@ class FocalLoss(Loss):
                 "gamma must be a finite number of at least 0, or one such number per class; "
                 f"got {self.gamma!r}."
             )
+
+    @property
+    def keeps_order(self) -> bool:
+        return np.ndim(self.gamma) == 0
 
     def _gamma(self, logits: Tensor) -> float | Tensor:
         """Gamma by class."""
@@ -274,6 +287,10 @@ class LogitAdjustedLoss(Loss):
     def __init__(self, tau: float = 1.0, counts: Literal["federated", "local"] = "federated"):
         self.tau = tau
         self.counts = counts
+
+    @property
+    def keeps_order(self) -> bool:
+        return True
 
     def constants(self, counts: Tensor) -> Tensor:
         filled = counts.clamp(min=0.5)

@@ -126,9 +126,9 @@ class CategoryCoverage(Selection):
     ----------
     variant : {"cover", "balance"}, default="cover"
         "cover" adds the client of whose categories the largest share is still missing, and starts
-        over when all are covered, until the round is full. "balance" adds the client that brings the category
-        distribution of the union nearest to uniform (least sum of squared shares). Ties, and in
-        "balance" the first client, are drawn at random.
+        over when all are covered, until the round is full. "balance" adds the client that brings
+        the category distribution of the union nearest to uniform (least sum of squared shares).
+        Ties, and in "balance" the first client, are drawn at random.
 
     Notes
     -----

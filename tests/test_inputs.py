@@ -688,17 +688,15 @@ def test_columns_of_extreme_scale_train_or_end_in_an_error(data, model, scale):
         assert np.isfinite(model.predict_proba(X)).all()
 
 
-def test_divergence_later_keeps_the_last_good_model(data, model):
+def test_divergence_after_one_wild_round_keeps_no_model(data, model, unchanged):
     X, y, clients = data
     model.set_params(learning_rate=1e30, n_rounds=5, batch_size=100)  # one step in each round
     with (
         pytest.warns(RuntimeWarning, match="Round 2: left out"),
         pytest.raises(FederatedTrainingError, match="Round 2"),
+        unchanged(model),
     ):
         model.fit(X, y, clients=clients)
-    assert model.n_iter_ == 1
-    assert model.history_["round"].tolist() == [1]
-    assert np.isfinite(model.theta_).all()
 
 
 # -- going on ----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Rounds: federated averaging against training written by hand, and rounds that go wrong."""
 
+import re
 import sys
 from dataclasses import replace
 
@@ -295,27 +296,22 @@ def test_selection_repeats_itself_given_the_same_stats(name):
 
 
 @every_engine
-def test_a_diverging_training_says_so_and_keeps_the_last_good_model(engine):
+def test_a_diverging_training_says_so_and_keeps_the_model_of_least_loss(engine):
     X, y, clients = federation(SIZES)
     module = mlp64(hidden=(6, 4), activation=nn.ELU)
-    clf = plain_fedavg(module, n_rounds=200, learning_rate=1e20, engine=engine)
+    good = plain_fedavg(module, n_rounds=3, engine=engine).fit(X, y, clients=clients)
+    clf = plain_fedavg(module, n_rounds=3, engine=engine, warm_start=True)
+    clf.fit(X, y, clients=clients).set_params(learning_rate=1e20, n_rounds=200)
     with (
         pytest.warns(RuntimeWarning, match="left out the non-finite updates"),
         pytest.raises(FederatedTrainingError, match="lower learning_rate") as error,
     ):
         clf.fit(X, y, clients=clients)
-    assert 1 <= clf.n_iter_ < 200
-    assert f"Round {clf.n_iter_ + 1}: " in str(error.value)
-    assert len(clf.history_["loss"]) == clf.n_iter_
-    assert np.isfinite(clf.theta_).all()
-    assert set(clf.predict(X)) <= {0, 1, 2}
-    good = plain_fedavg(module, n_rounds=clf.n_iter_, learning_rate=1e20, engine=engine)
-    if clf.history_["n_failed"].any():
-        with pytest.warns(RuntimeWarning, match="left out"):
-            good.fit(X, y, clients=clients)
-    else:
-        good.fit(X, y, clients=clients)
+    # The first wild round began with the good model; what came after it is finite, but useless.
+    assert int(re.match(r"Round (\d+): ", str(error.value))[1]) > 4
+    assert clf.n_iter_ == len(clf.history_["loss"]) == 3
     np.testing.assert_array_equal(clf.theta_, good.theta_)
+    assert np.isfinite(clf.predict_proba(X)).all()
 
 
 @every_engine

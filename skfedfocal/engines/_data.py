@@ -33,6 +33,8 @@ class FederatedRows:
         What the module computes in; int64 for modules that look rows up in an embedding.
     device : torch.device
         Where fetched rows go.
+    resident : Tensor of shape (n_samples, ...) or None
+        X on an accelerator, put there once so that rounds move no rows.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class FederatedRows:
         n_classes: int,
         dtype: torch.dtype,
         device: torch.device,
+        resident: Tensor | None = None,
     ):
         self.X = X
         self.y = y
@@ -54,6 +57,9 @@ class FederatedRows:
         self.device = device
         self.label_counts = layout.sum_by_client(sample_weight, y, n_classes)
         self.sizes = self.label_counts.sum(1)
+        self._resident = resident
+        if resident is None and device.type != "cpu" and not sparse.issparse(X):
+            self._resident = torch.as_tensor(np.ascontiguousarray(X), device=device)
         self._relative_weight: NDArray[np.float64] | None = None
         if sample_weight is not None:  # mean 1 on each client, so that steps keep their length
             mean = self.sizes / np.maximum(layout.sizes, 1)
@@ -63,12 +69,23 @@ class FederatedRows:
     def regroup(self, layout: ClientLayout) -> FederatedRows:
         """The same rows with other owners."""
         return FederatedRows(
-            self.X, self.y, self.sample_weight, layout, self.n_classes, self.dtype, self.device
+            self.X,
+            self.y,
+            self.sample_weight,
+            layout,
+            self.n_classes,
+            self.dtype,
+            self.device,
+            self._resident,
         )
 
     def features(self, places: NDArray[np.int64]) -> Tensor:
         """Rows at the given places of the client-by-client order, of shape (n, ...)."""
-        return dense_rows(self.X, self.layout.rows(places), self.dtype, self.device)
+        rows = self.layout.rows(places)
+        if self._resident is not None:
+            index = torch.from_numpy(rows).to(self.device)
+            return self._resident.index_select(0, index).to(self.dtype)
+        return dense_rows(self.X, rows, self.dtype, self.device)
 
     def labels(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class numbers at the given places."""

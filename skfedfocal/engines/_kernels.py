@@ -39,7 +39,7 @@ class Kernel(ABC):
     ) -> tuple[Deltas, NDArray[np.float64]]:
         """Local epochs of a block from parameters (*shape); returns updates and mean losses."""
         m = len(rows.block.members)
-        stacks = [p.expand(m, *p.shape).clone() for p in start]
+        stacks = [self.copies(p, m) for p in start]
         losses = self.train_stacks(stacks, start, rows, round_, plan)
         return StackedDeltas(stacks, start), losses
 
@@ -61,6 +61,10 @@ class Kernel(ABC):
                 [s[:k] for s in stacks], batch, [b[:k] for b in momenta], start, plan
             )
         return losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan)
+
+    def copies(self, parameter: Tensor, m: int) -> Tensor:
+        """The parameter once for each of m clients, of shape (m, *shape)."""
+        return parameter.expand(m, *parameter.shape).clone()
 
     def begin(self, plan: LocalPlan, round_: int, members: NDArray[np.int64]) -> None:  # noqa: B027
         """Called before a block's first step."""
@@ -125,6 +129,11 @@ class SerialKernel(Kernel):
         self.channels_last = any(isinstance(m, nn.Conv2d) for m in module.modules())
         self.stochastic = stochastic
         self.generator_state = torch.get_rng_state()
+
+    def copies(self, parameter: Tensor, m: int) -> Tensor:
+        if self.channels_last and parameter.ndim == 4:  # or each step would convert it
+            return parameter.clone(memory_format=torch.channels_last)[None]
+        return super().copies(parameter, m)
 
     def begin(self, plan: LocalPlan, round_: int, members: NDArray[np.int64]) -> None:
         self.replica.train()

@@ -105,7 +105,10 @@ class LoopEngine(Engine):
         return np.stack([found.loss, found.counts.sum(1)], 1)
 
 
+_STREAM = 2  # apart from the selection's
+
+
 def stochastic_seed(seed: int, round_: int, client: int) -> int:
     """Seed of the client's random layers (dropout) in a round."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(round_, int(client)))
+    sequence = np.random.SeedSequence(seed, spawn_key=(_STREAM, round_, int(client)))
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -85,22 +85,27 @@ class ClientLayout:
         sizes = np.bincount(self.owners()[kept], minlength=self.n_clients)
         return ClientLayout(self.ids, np.concatenate([[0], np.cumsum(sizes)]), order[kept])
 
+    def take(self, members: NDArray[np.int64]) -> ClientLayout:
+        """Only the given clients, with their rows."""
+        sizes = self.offsets[members + 1] - self.offsets[members]
+        ends = np.cumsum(sizes)
+        places = np.arange(ends[-1]) + np.repeat(self.offsets[members] - ends + sizes, sizes)
+        return ClientLayout(self.ids[members], np.concatenate([[0], ends]), self.rows(places))
+
     def sum_by_client(
         self, values: NDArray[Any] | None, labels: NDArray[Any], n_labels: int
     ) -> NDArray[np.float64]:
         """Sum values (1 where None) by client and label, of shape (n_clients, n_labels)."""
         sums = np.zeros((self.n_clients, n_labels))
-        lo = 0
-        while lo < self.n_clients:  # some clients at a time, so that millions of rows need no more
-            hi = max(lo + 1, int(np.searchsorted(self.offsets, self.offsets[lo] + _ROWS_AT_A_TIME)))
-            hi = min(hi, self.n_clients)
-            sizes = self.sizes[lo:hi]
-            rows = self.rows(np.arange(self.offsets[lo], self.offsets[hi]))
-            cells = np.repeat(np.arange(hi - lo), sizes) * n_labels + labels[rows]
-            weights = None if values is None else values[rows]
-            counts = np.bincount(cells, weights, (hi - lo) * n_labels)
-            sums[lo:hi] = counts.reshape(hi - lo, n_labels)
-            lo = hi
+        n_places = int(self.offsets[-1])
+        for lo in range(0, n_places, _ROWS_AT_A_TIME):  # memory must not grow with all rows
+            places = np.arange(lo, min(lo + _ROWS_AT_A_TIME, n_places))
+            rows = self.rows(places)
+            owners = np.searchsorted(self.offsets, places, side="right") - 1
+            first = owners[0]
+            cells = (owners - first) * n_labels + labels[rows]
+            counts = np.bincount(cells, None if values is None else values[rows])
+            sums.reshape(-1)[first * n_labels : first * n_labels + len(counts)] += counts
         return sums
 
 
@@ -195,6 +200,8 @@ def _factorize(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         unique = np.empty(len(seen), object)
         unique[:] = list(seen)
         return unique, codes
+    if (values[1:] > values[:-1]).all():  # as ids of a table sorted by client are
+        return values, np.arange(len(values))
     unique, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     by_appearance = np.argsort(first)
     rank = np.empty_like(by_appearance)

@@ -92,7 +92,7 @@ def assemble(
     if class_weight == "estimated":
         counts = estimate_class_prior(engine, module, plan) * engine.sizes.sum()
     elif class_weight in ("balanced", "effective") or loss.counts == "federated":
-        counts = engine.label_counts().sum(0)
+        counts = engine.label_totals()
     if loss.counts == "federated":
         plan = replace(plan, constants=loss.constants(torch.as_tensor(counts).to(theta)))
     federation = Federation(

@@ -35,18 +35,22 @@ class LocalPlan:
     proximal: float
     seed: int
 
-    def class_weights(self, label_counts: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Class weights given the client's own label counts, (C,) or (n_clients, C)."""
+    @property
+    def needs_own_counts(self) -> bool:
+        """Whether a client looks at its own label counts."""
+        return isinstance(self.class_weight, str) or self.loss.counts == "local"
+
+    def class_weights(self, own_counts: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        """Class weights given the client's own label counts where needed, (C,) or (m, C)."""
         if isinstance(self.class_weight, str):
-            return balanced_class_weights(label_counts)
+            assert own_counts is not None
+            return balanced_class_weights(own_counts)
         return self.class_weight
 
-    def loss_constants(self, label_counts: NDArray[np.float64], like: Tensor) -> Tensor | None:
-        """The loss's numbers by class given the client's own label counts."""
+    def loss_constants(self, own_counts: NDArray[np.float64] | None, like: Tensor) -> Tensor | None:
+        """The loss's constants given the client's own label counts where needed."""
         if self.loss.counts == "local":
-            return self.loss.constants(
-                torch.as_tensor(label_counts, dtype=like.dtype, device=like.device)
-            )
+            return self.loss.constants(torch.as_tensor(own_counts).to(like))
         return None if self.constants is None else self.constants.to(like)
 
 

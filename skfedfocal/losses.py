@@ -408,13 +408,18 @@ def focal_gradient(logits: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Te
     Parameters
     ----------
     logits : Tensor of shape (..., n_classes)
+        What the module puts out.
     y : int64 Tensor of shape (...)
+        Class numbers.
     gamma : float or Tensor that broadcasts with y
+        Focusing parameter, of each row.
 
     Returns
     -------
     rows : Tensor of shape (...)
+        Loss of each row.
     gradient : Tensor of shape (..., n_classes)
+        Its derivative by the logits.
     """
     if logits.shape[-1] == 2:
         sign = 1 - 2 * y.to(logits.dtype)  # from class 1's logit to the other one's lead
@@ -439,11 +444,14 @@ def focal_log_posterior(logits: Tensor, gamma: float | Tensor) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (..., n_classes)
+        What the module puts out.
     gamma : float or Tensor that broadcasts with logits
+        Focusing parameter, of each class where there are several.
 
     Returns
     -------
     log_posterior : Tensor of shape (..., n_classes)
+        Finite for every finite logit.
     """
     log_q = torch.log_softmax(logits, -1)
     log_not_q = torch.log1p(-log_q.exp())

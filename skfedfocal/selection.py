@@ -146,9 +146,9 @@ class CategoryCoverage(Selection):
     >>> import numpy as np
     >>> from skfedfocal._clients import ClientStats
     >>> from skfedfocal.selection import CategoryCoverage
-    >>> counts = np.array([[9.0, 0.0, 0.0], [5.0, 5.0, 0.0], [0.0, 0.0, 9.0]])
+    >>> counts = np.array([[9.0, 0.0, 0.0], [5.0, 0.0, 0.0], [0.0, 5.0, 9.0]])
     >>> CategoryCoverage().select(ClientStats(counts.sum(1), counts), 2, np.random.default_rng(0))
-    array([1, 2])
+    array([0, 2])
     """
 
     needs_label_counts = True

@@ -278,7 +278,7 @@ class FedAdam(FedOpt):
         return self.beta_2 * second + (1 - self.beta_2) * square
 
 
-class FedYogi(FedAdam):
+class FedYogi(FedAdam):  # numpydoc ignore=PR02
     r"""FedOpt with a second moment that changes by bounded steps.
 
     :math:`v \leftarrow v - (1-\beta_2) \bar\Delta^2 \mathrm{sign}(v - \bar\Delta^2)`.

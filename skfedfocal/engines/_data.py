@@ -55,8 +55,9 @@ class FederatedRows:
         self.n_classes = n_classes
         self.dtype = dtype
         self.device = device
-        self.label_counts = layout.sum_by_client(sample_weight, y, n_classes)
-        self.sizes = self.label_counts.sum(1)
+        self.sizes = layout.sizes.astype(np.float64)
+        if sample_weight is not None:
+            self.sizes = layout.sum_by_client(sample_weight, np.zeros(len(y), np.int8), 1)[:, 0]
         self._resident = resident
         if resident is None and device.type != "cpu" and not sparse.issparse(X):
             self._resident = torch.as_tensor(np.ascontiguousarray(X), device=device)
@@ -78,6 +79,16 @@ class FederatedRows:
             self.device,
             self._resident,
         )
+
+    def label_counts(self, members: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Weighted rows by class of the given clients, of shape (m, n_classes)."""
+        some = self.layout.take(members)
+        return some.sum_by_client(self.sample_weight, self.y, self.n_classes)
+
+    def label_totals(self) -> NDArray[np.float64]:
+        """Weighted rows by class of all clients, of shape (n_classes,)."""
+        together = ClientLayout(np.zeros(1), self.layout.offsets[[0, -1]], self.layout.order)
+        return together.sum_by_client(self.sample_weight, self.y, self.n_classes)[0]
 
     def features(self, places: NDArray[np.int64]) -> Tensor:
         """Rows at the given places of the client-by-client order, of shape (n, ...)."""

@@ -87,8 +87,12 @@ class Engine(ABC):
     def label_counts(self) -> NDArray[np.float64]:
         """Weighted rows by client and class, of shape (n_clients, n_classes).
 
-        A server asks for their sum over clients only, unless a selection needs each.
+        For selections that need each client's; others are content with `label_totals`.
         """
+
+    def label_totals(self) -> NDArray[np.float64]:
+        """Weighted rows by class, summed over all clients, of shape (n_classes,)."""
+        return self.label_counts().sum(0)
 
     @abstractmethod
     def train(

@@ -67,7 +67,7 @@ def evaluate(
     places = np.arange(len(owners)) + np.repeat(offsets[members] - np.cumsum(sizes) + sizes, sizes)
     hits, counts = np.zeros((2, len(members), rows.n_classes))
     loss = np.zeros(len(members))
-    label_counts = rows.label_counts[members]
+    label_counts = rows.label_counts(members) if plan.needs_own_counts else None
     class_weight = plan.class_weights(label_counts)
     for lo in range(0, len(places), _SEGMENT_ROWS):
         here, owner = places[lo : lo + _SEGMENT_ROWS], owners[lo : lo + _SEGMENT_ROWS]

@@ -33,7 +33,10 @@ class LoopEngine(Engine):
         return self.rows.sizes
 
     def label_counts(self) -> NDArray[np.float64]:
-        return self.rows.label_counts
+        return self.rows.label_counts(np.arange(len(self.sizes)))
+
+    def label_totals(self) -> NDArray[np.float64]:
+        return self.rows.label_totals()
 
     def train(
         self,
@@ -62,7 +65,7 @@ class LoopEngine(Engine):
     def _train_client(self, client: int, round_: int, plan: LocalPlan) -> float:
         """Local epochs of one client; returns its mean training loss."""
         first, end = self.rows.layout.offsets[client : client + 2]
-        counts = self.rows.label_counts[client]
+        counts = self.rows.label_counts(np.array([client]))[0]
         class_weight = plan.class_weights(counts)
         params: list[Tensor] = list(trainable(self.module))
         start = [p.detach().clone() for p in params]

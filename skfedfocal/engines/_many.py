@@ -132,7 +132,7 @@ class ManyFederations:
     def _rows(
         self, requests: Sequence[Request], block: Block, of: NDArray[np.int64], like: Tensor
     ) -> BlockRows:
-        counts = self.rows.label_counts[block.members]
+        counts = self.rows.label_counts(block.members)
         weights = [requests[i].plan.class_weights(c) for i, c in zip(of, counts, strict=True)]
         class_weight = None
         if any(w is not None for w in weights):

@@ -43,7 +43,10 @@ class VectorizedEngine(Engine):
         return self.rows.sizes
 
     def label_counts(self) -> NDArray[np.float64]:
-        return self.rows.label_counts
+        return self.rows.label_counts(np.arange(len(self.sizes)))
+
+    def label_totals(self) -> NDArray[np.float64]:
+        return self.rows.label_totals()
 
     def train(
         self,
@@ -72,7 +75,7 @@ class VectorizedEngine(Engine):
                 recalls = self._evaluate(self.rows, start, block.members, plan).recall
             if want_validation:
                 validation = self._validate(start, block.members, plan)
-            counts = self.rows.label_counts[block.members]
+            counts = self.rows.label_counts(block.members) if plan.needs_own_counts else None
             class_weight, constants = plan.class_weights(counts), plan.loss_constants(counts, theta)
             rows = BlockRows(block, self.rows, class_weight, constants, theta)
             deltas, losses = kernel.train(start, rows, round_, plan)

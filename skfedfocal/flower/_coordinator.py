@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -24,20 +23,13 @@ from skfedfocal._base import BaseFederatedClassifier
 from skfedfocal._models import describe
 from skfedfocal._module import check_module, load_flat, takes_indices
 from skfedfocal._moments import Moments, merge, standard_scale
-from skfedfocal._plain import read_plain, to_plain, write_plain
+from skfedfocal._plain import to_plain
 from skfedfocal._rounds import FederatedTrainingError
-from skfedfocal._training import Training
-from skfedfocal.engines.flower import (
-    STATISTICS,
-    Grid,
-    GridEngine,
-    NoReply,
-    Site,
-    SiteError,
-    TooFewClients,
-    ask,
-    module_name,
-)
+from skfedfocal.flower._checkpoint import Checkpoint
+from skfedfocal.flower._engine import GridEngine, TooFewClients
+from skfedfocal.flower._exchange import NoReply, ask
+from skfedfocal.flower._messages import STATISTICS, module_name
+from skfedfocal.flower._sites import Site, SiteError, aligned_counts, check_fits, check_names
 from skfedfocal.preprocessing import FederatedStandardScaler
 
 _POLL_SECONDS = 0.5
@@ -96,9 +88,9 @@ class Coordinator:
             warnings.warn(
                 f"Training begins without {'; '.join(silent)}.", RuntimeWarning, stacklevel=4
             )
-        _check_names([site.name for site in self.sites], names)
+        check_names([site.name for site in self.sites], names)
         for site in self.sites:
-            _check_fits(site, self.sites[0], self.allowed)
+            check_fits(site, self.sites[0], self.allowed)
 
     def _wait_for(self, needed: int, wait: float) -> list[int]:
         deadline = time.monotonic() + wait
@@ -157,7 +149,7 @@ class Coordinator:
         classifier = self.classifier
         go_on = classifier.warm_start and hasattr(classifier, "theta_")
         classes = self._classes(go_on)
-        with _Checkpoint.open(checkpoint, self._identity(classes)) as saved:
+        with Checkpoint.open(checkpoint, self._identity(classes)) as saved:
             if go_on:
                 seed = classifier.seed_
             elif saved is not None and saved.seed is not None:
@@ -260,7 +252,7 @@ class Coordinator:
             grid=self.grid,
             sites=self.sites,
             rows=np.array([float(site.facts["size"]) for site in self.sites]),
-            counts=_aligned_counts(self.sites, classes) if self._wants_label_counts else None,
+            counts=aligned_counts(self.sites, classes) if self._wants_label_counts else None,
             task=task,
             min_clients=self.min_clients,
             timeout=self.timeout,
@@ -302,106 +294,3 @@ def _parts(estimator: Any) -> tuple[Any, BaseFederatedClassifier]:
             f"StandardScaler or FederatedStandardScaler and such a classifier; got {estimator!r}."
         )
     return (before[0] if before else None), classifier
-
-
-def _check_names(names: list[str], wanted: list[str] | None) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SiteError(
-            f"More than one site is called {twice}; give each its own site= in the node's "
-            "configuration."
-        )
-    if wanted is not None and names != wanted:
-        raise SiteError(f"The sites are {names}, but {wanted} were expected.")
-
-
-def _check_fits(site: Site, first: Site, allowed: NDArray[Any] | None) -> None:
-    """Raise SiteError where a site is not like the first, or has labels it should not have."""
-    if site.facts["version"] != __version__:
-        raise SiteError(
-            f"Site {site.name!r} has skfedfocal {site.facts['version']}, the server {__version__}; "
-            "install the same everywhere."
-        )
-    for fact, word in (("columns", "columns"), ("row_shape", "rows of shape")):
-        if site.facts[fact] != first.facts[fact]:
-            raise SiteError(
-                f"Site {site.name!r} has {word} {site.facts[fact]} but site {first.name!r} has "
-                f"{first.facts[fact]}; all need the same in the same order."
-            )
-    labels, others = site.facts["classes"], first.facts["classes"]
-    if (labels.dtype.kind == "U") != (others.dtype.kind == "U"):
-        raise SiteError(
-            f"Site {site.name!r} has labels {labels.tolist()} but site {first.name!r} has "
-            f"{others.tolist()}; all need numbers or all need texts."
-        )
-    if not (np.isfinite(site.facts["size"]) and site.facts["size"] > 0):
-        raise SiteError(f"Site {site.name!r} reports {site.facts['size']} rows.")
-    if allowed is not None:
-        unknown = [label for label in labels.tolist() if label not in allowed.tolist()]
-        if unknown:
-            raise SiteError(
-                f"Site {site.name!r} has classes {unknown} that are not among {allowed.tolist()}."
-            )
-
-
-def _aligned_counts(sites: Sequence[Site], classes: NDArray[Any]) -> NDArray[np.float64]:
-    counts = np.zeros((len(sites), len(classes)))
-    for row, site in zip(counts, sites, strict=True):
-        row[np.searchsorted(classes, site.facts["classes"])] = site.facts["label_counts"]
-    return counts
-
-
-class _Checkpoint:
-    """A training's state in a file, rewritten after each round; one process at a time."""
-
-    def __init__(self, path: Path, identity: dict[str, Any]):
-        self.path = path
-        self.identity = identity
-        self.seed: int | None = None
-        self._stored = read_plain(path) if path.exists() else None
-        if self._stored is not None:
-            before, now = to_plain(self._stored["identity"]), to_plain(identity)
-            pairs = zip(before["dict"], now["dict"], strict=False)
-            for (name, old), (_, new) in pairs:
-                if old != new:
-                    raise ValueError(
-                        f"The checkpoint {path} was written with {name} {old}, but now it is "
-                        f"{new}; use the same, or another file."
-                    )
-            self.seed = self._stored["seed"]
-
-    @classmethod
-    @contextlib.contextmanager
-    def open(
-        cls, path: str | os.PathLike[str] | None, identity: dict[str, Any]
-    ) -> Iterator[_Checkpoint | None]:
-        """The checkpoint at a path, locked; nothing where there is none."""
-        if path is None:
-            yield None
-            return
-        with _locked(Path(path)):
-            yield cls(Path(path), identity)
-
-    def restore(self, training: Training) -> None:
-        if self._stored is not None:
-            training.restore(self._stored["training"])
-
-    def save(self, training: Training) -> None:
-        state = {"identity": self.identity, "seed": self.seed, "training": training.state()}
-        write_plain(self.path, state)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside a file; the system lets go of it however the process ends."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        yield
-        return
-    with path.with_name(f".{path.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RuntimeError(f"Another process is using the checkpoint {path}.") from error
-        yield

@@ -19,7 +19,8 @@ from flwr.app import (
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from skfedfocal.engines.flower import TRAIN, read_facts
+from skfedfocal.flower._client import make_client_app
+from skfedfocal.flower._messages import TRAIN, read_facts
 
 FAULTS = ("gone", "slow", "crash", "nan", "shape")
 
@@ -78,8 +79,6 @@ class SimulatedSites(Grid):
                 f"got {fault_rate!r} and {sorted(unknown)}."
             )
         if app is None:
-            from skfedfocal.flower import make_client_app
-
             app = make_client_app(lambda config: data[config["site"]], module=module)
             configs: dict[str, Any] = {name: {} for name in data}
         else:

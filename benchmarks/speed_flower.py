@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "hospi
 import hospitals as example
 
 from skfedfocal import FederatedClassifier, load_model
-from skfedfocal._export import _PYPROJECT
 from skfedfocal.flower import submit
+from skfedfocal.flower._export import _PYPROJECT
 
 _CLIENT = """\
 import numpy as np

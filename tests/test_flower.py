@@ -25,8 +25,8 @@ from skfedfocal._component import Component
 from skfedfocal._local import LocalPlan
 from skfedfocal._plain import from_plain, known_parts, to_plain
 from skfedfocal.aggregation import AGGREGATORS
-from skfedfocal.engines.flower import TRAIN, SiteError
-from skfedfocal.flower import SimulatedSites, federate, make_client_app
+from skfedfocal.flower import SimulatedSites, SiteError, federate, make_client_app
+from skfedfocal.flower._messages import TRAIN
 from skfedfocal.losses import LOSSES
 from skfedfocal.preprocessing import FederatedStandardScaler
 from skfedfocal.selection import SELECTIONS
@@ -474,9 +474,9 @@ def test_sites_that_do_not_come(scaled):
 
 
 def test_a_site_of_another_version(scaled, monkeypatch):
-    import skfedfocal.flower
+    from skfedfocal.flower import _client
 
-    monkeypatch.setattr(skfedfocal.flower, "__version__", "0.0.1")
+    monkeypatch.setattr(_client, "__version__", "0.0.1")
     with pytest.raises(SiteError, match=r"has skfedfocal 0.0.1"):
         federate(SimulatedSites(by_site(*scaled), module=double_mlp), classifier())
 

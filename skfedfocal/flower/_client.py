@@ -1,0 +1,117 @@
+"""The app that a site runs beside its rows: it takes messages apart and always replies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from skfedfocal import __version__
+from skfedfocal.flower import _site
+from skfedfocal.flower._messages import (
+    module_name,
+    read_facts,
+    read_plan,
+    read_theta,
+    write_error,
+    write_facts,
+    write_updates,
+)
+from skfedfocal.flower._table import LoadData, load_table
+
+_log = logging.getLogger("skfedfocal")
+
+
+def make_client_app(load_data: LoadData | None = None, *, module: Any = None) -> ClientApp:
+    """Make the app that a site runs beside its own rows.
+
+    Parameters
+    ----------
+    load_data : callable or None, default=None
+        Takes the node's configuration, a mapping, and returns ``(X, y)`` or
+        ``(X, y, sample_weight)``. None is `load_table`: the file that the configuration names.
+    module : callable, torch.nn.Module or None, default=None
+        The `module` parameter of the estimator, if it has one. Sites make the module from their
+        own copy; the server only says which one it means.
+
+    Returns
+    -------
+    app : flwr.clientapp.ClientApp
+        Answers round 0 and the rounds.
+
+    Notes
+    -----
+    The node's configuration should give the site's name as ``site``; without it the name is the
+    node's number, which changes the order of sites and so the random streams.
+
+    What leaves the site: in round 0 names of columns, labels that occur and the number of rows, and
+    where the estimator needs them label counts and the columns' means and variances; each round
+    the model update and the mean training loss, and where asked for the balanced recall and the
+    validation loss. Of an exception its type; what it says stays in the site's log.
+    """
+    load = load_table if load_data is None else load_data
+    app = ClientApp()
+
+    def rows(context: Context) -> _site.SiteRows:
+        return _site.SiteRows.check(load(dict(context.node_config)))
+
+    def statistics(content: RecordDict, context: Context) -> RecordDict:
+        request = read_facts(content["task"])
+        _check_module(request["module"], module)
+        return RecordDict({"facts": write_facts(_site.statistics(rows(context), request))})
+
+    def counts(content: RecordDict, context: Context) -> RecordDict:
+        task = _task_of(content, context)
+        return RecordDict({"facts": write_facts(_site.recount(rows(context), task))})
+
+    def train(content: RecordDict, context: Context) -> RecordDict:
+        task = _task_of(content, context)
+        _check_module(task["module"], module)
+        plan, theta = read_plan(task["plan"]), read_theta(content)
+        return write_updates(_site.train(rows(context), task, theta, plan, module))
+
+    app.query("statistics")(_answer(statistics))
+    app.query("counts")(_answer(counts))
+    app.train()(_answer(train))
+    return app
+
+
+Work = Callable[[RecordDict, Context], RecordDict]
+
+
+def _answer(work: Work) -> Callable[[Message, Context], Message]:
+    """Work that always replies: with its result, or with the type of what ended it."""
+
+    def handle(message: Message, context: Context) -> Message:
+        try:
+            content = work(message.content, context)
+        except Exception as error:
+            _log.exception("skfedfocal: the work of %s failed", message.metadata.message_type)
+            content = write_error(error)
+        content["site"] = write_facts({"name": _name(context), "version": __version__})
+        return Message(content, reply_to=message)
+
+    return handle
+
+
+def _name(context: Context) -> str:
+    return str(context.node_config.get("site", context.node_id))
+
+
+def _task_of(content: RecordDict, context: Context) -> dict[str, Any]:
+    """The task of a message, if it is meant for this site."""
+    task = read_facts(content["task"])
+    if "site" in task and task["site"] != _name(context):
+        raise ValueError(f"The task is for site {task['site']!r}.")
+    return task
+
+
+def _check_module(wanted: str | None, module: Any) -> None:
+    if wanted != module_name(module):
+        raise ValueError(
+            f"The server trains module {wanted!r}, but this site's app was made with "
+            f"{module_name(module)!r}."
+        )

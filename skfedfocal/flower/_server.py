@@ -1,0 +1,109 @@
+"""The app that a server runs, and what it does: fit an estimator on the rows of sites."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from skfedfocal._models import save_model
+from skfedfocal.flower._coordinator import Coordinator
+
+
+def make_server_app(
+    estimator: Any,
+    *,
+    save_to: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> ServerApp:
+    """Make the app that drives the rounds and writes the fitted estimator to a file.
+
+    Parameters
+    ----------
+    estimator : FedFocalClassifier, FederatedClassifier or Pipeline
+        As for `federate`.
+    save_to : str or path-like
+        Where the fitted estimator goes, for `skfedfocal.load_model`; written whole or not at all.
+        After a failure it is the model of the last good round, if there was one.
+    checkpoint : str, path-like or None, default=None
+        As for `federate`.
+    **options : object
+        Further parameters of `federate`.
+
+    Returns
+    -------
+    app : flwr.serverapp.ServerApp
+        For the SuperLink.
+    """
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        try:
+            federate(grid, estimator, checkpoint=checkpoint, **options)
+        finally:
+            if hasattr(estimator, "__sklearn_is_fitted__") and estimator.__sklearn_is_fitted__():
+                save_model(estimator, save_to)
+                print(f"skfedfocal: the model is in {os.fspath(save_to)}", flush=True)
+
+    return app
+
+
+def federate(
+    grid: Grid,
+    estimator: Any,
+    *,
+    sites: int | Sequence[str] | None = None,
+    classes: Any = None,
+    min_clients: int = 2,
+    timeout: float = 3600.0,
+    wait: float = 600.0,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Fit an estimator on the rows of the sites behind a Grid.
+
+    Parameters
+    ----------
+    grid : flwr.serverapp.Grid
+        Flower's, or `SimulatedSites`.
+    estimator : FedFocalClassifier, FederatedClassifier or Pipeline
+        Fitted in place; a pipeline is a StandardScaler or FederatedStandardScaler, fitted from
+        sums in round 0, and the classifier. `device` is not looked at: sites compute on the CPU,
+        by the engine that `engine` names.
+    sites : int, sequence of str or None, default=None
+        How many sites there are, or their names: training begins when all are there. None is
+        whoever is there when `min_clients` are.
+    classes : array-like of shape (n_classes,) or None, default=None
+        All labels there may be; a site with others is an error. None is what the sites have.
+    min_clients : int, default=2
+        Sites without which training does not begin, and good replies without which a round
+        fails, or all of its cohort where that is smaller.
+    timeout : float, default=3600.0
+        Seconds that sites have for a round.
+    wait : float, default=600.0
+        Seconds to wait for the sites to come.
+    checkpoint : str, path-like or None, default=None
+        A file written after each round. If it is there already, training goes on from it, to the
+        same bits as without interruption; one of other parameters or sites is refused.
+
+    Returns
+    -------
+    estimator : object
+        The same, fitted. Its classifier has `site_failures_`: round, site and reason of each
+        reply that was missing.
+
+    Raises
+    ------
+    SiteError
+        If the sites do not make a federation; before the first round.
+    FederatedTrainingError
+        If a round has too few good replies; the model of the last good round is kept.
+    """
+    coordinator = Coordinator(grid, estimator, classes, min_clients, timeout)
+    coordinator.gather(sites, wait)
+    coordinator.train(checkpoint)
+    return estimator

@@ -3,10 +3,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --constraint constraints.txt
+# An environment of its own, because flwr asks for older versions of some packages than the rest does.
+FLOWER := $(VENV)-flower
+PIP := -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak bench-quality bench-speed clean
+.PHONY: help demo test test-flower check soak bench-quality bench-speed clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -17,6 +19,11 @@ demo: $(VENV)/.demo ## FedAvg beside Fed-Focal on real data; DATA=file [TARGET=c
 # Two processes with one thread each: more threads would only wait for one another.
 test: $(VENV)/.dev ## the tests, on two cores; ARGS="-k name" is passed on to pytest
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n 2 $(ARGS)
+
+# Servers want both cores for themselves, so the tests that start them run one after the other.
+test-flower: $(FLOWER)/.test ## the tests of skfedfocal.flower, also with real Flower servers on the loopback interface
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -n 2 tests/test_flower*.py tests/test_doctests.py
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m flower tests/test_flower*.py
 
 soak: $(VENV)/.dev ## the slow and the large tests, one after the other
 	MPLBACKEND=Agg $(PY) -m pytest -m soak $(ARGS)
@@ -34,22 +41,31 @@ bench-quality: $(VENV)/.dev ## quality figures; ARGS is passed on
 bench-speed: $(VENV)/.dev ## speed figures, on an otherwise idle machine; ARGS is passed on
 	$(PY) -m benchmarks.speed $(ARGS)
 
-clean: ## remove caches, build output and results (the environment stays: rm -rf .venv)
+clean: ## remove caches, build output and results (the environments stay: rm -rf .venv*)
 	rm -rf build dist results .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo.png
 	find skfedfocal tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-# The environment, in two steps: what the demo needs, then what developers need on top.
-# torch comes first and by its pin, so that nothing that merely asks for `torch` can pull
-# another build of it.
-$(VENV)/.demo: pyproject.toml constraints.txt
+# An environment begins with torch, by its pin, so that nothing that merely asks for `torch` can
+# pull another build of it.
+define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; name one with PYTHON=")'
-	@echo "Making the environment in $(VENV) (once; several minutes)"
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade pip
-	$(PIP) torch
-	$(PIP) --editable . --group demo
+	@echo "Making the environment in $(1) (once; several minutes)"
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python $(PIP) --upgrade pip
+	$(1)/bin/python $(PIP) torch
+endef
+
+# In two steps: what the demo needs, then what developers need on top.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(call environment,$(VENV))
+	$(PY) $(PIP) --editable . --group demo
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) --group dev
+	$(PY) $(PIP) --group dev
+	@touch $@
+
+$(FLOWER)/.test: pyproject.toml constraints.txt
+	$(call environment,$(FLOWER))
+	$(FLOWER)/bin/python $(PIP) --editable '.[flower]' --group test
 	@touch $@

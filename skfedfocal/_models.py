@@ -28,6 +28,20 @@ def save_model(estimator: Any, path: str | os.PathLike[str]) -> None:
         What to write; a pipeline may hold these and scikit-learn's StandardScaler.
     path : str or path-like
         The file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_iris
+    >>> from skfedfocal import FedFocalClassifier, load_model, save_model
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = FedFocalClassifier(n_rounds=2, random_state=0).fit(X, y, clients=y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(model, Path(folder, "model.skf"))
+    ...     again = load_model(Path(folder, "model.skf"))
+    >>> bool((again.predict(X) == model.predict(X)).all())
+    True
     """
     write_plain(path, describe(estimator))
 

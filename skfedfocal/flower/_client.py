@@ -51,6 +51,12 @@ def make_client_app(load_data: LoadData | None = None, *, module: Any = None) ->
     where the estimator needs them label counts and the columns' means and variances; each round
     the model update and the mean training loss, and where asked for the balanced recall and the
     validation loss. Of an exception its type; what it says stays in the site's log.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skfedfocal.flower import make_client_app
+    >>> app = make_client_app(lambda config: load_iris(return_X_y=True))
     """
     load = load_table if load_data is None else load_data
     app = ClientApp()

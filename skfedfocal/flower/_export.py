@@ -91,6 +91,16 @@ def export_app(
     -------
     folder : Path
         The same.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from skfedfocal import FedFocalClassifier
+    >>> from skfedfocal.flower import export_app
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     app = export_app(FedFocalClassifier(), folder, save_to="model.skf")
+    ...     sorted(path.name for path in app.rglob("*.py"))
+    ['__init__.py', 'client.py', 'server.py']
     """
     folder = Path(folder)
     package = folder / _PACKAGE

@@ -102,6 +102,20 @@ def federate(
         If the sites do not make a federation; before the first round.
     FederatedTrainingError
         If a round has too few good replies; the model of the last good round is kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skfedfocal import FedFocalClassifier
+    >>> from skfedfocal.flower import SimulatedSites, federate
+    >>> X = np.random.default_rng(0).normal(5, 2, size=(60, 3))
+    >>> y = np.where(X[:, 0] > 5, "sick", "well")
+    >>> grid = SimulatedSites({"north": (X[:20], y[:20]), "south": (X[20:], y[20:])})
+    >>> model = make_pipeline(StandardScaler(), FedFocalClassifier(n_rounds=3, random_state=0))
+    >>> federate(grid, model, sites=["north", "south"])[-1].client_sizes_
+    array([20., 40.])
     """
     coordinator = Coordinator(grid, estimator, classes, min_clients, timeout)
     coordinator.gather(sites, wait)

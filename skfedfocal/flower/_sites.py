@@ -36,6 +36,7 @@ class Site:
 
 
 def check_names(names: list[str], wanted: list[str] | None) -> None:
+    """Raise SiteError where a name occurs twice, or the names are not the ones wanted, sorted."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SiteError(
@@ -76,6 +77,7 @@ def check_fits(site: Site, first: Site, allowed: NDArray[Any] | None) -> None:
 
 
 def aligned_counts(sites: Sequence[Site], classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Label counts of round 0, of shape (n_sites, n_classes)."""
     counts = np.zeros((len(sites), len(classes)))
     for row, site in zip(counts, sites, strict=True):
         row[np.searchsorted(classes, site.facts["classes"])] = site.facts["label_counts"]

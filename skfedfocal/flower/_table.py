@@ -16,7 +16,7 @@ LoadData = Callable[[Config], tuple[Any, ...]]
 
 
 def load_table(config: Config) -> tuple[Any, ...]:
-    """Read the table that a site's own configuration names.
+    r"""Read the table that a site's own configuration names.
 
     Parameters
     ----------
@@ -33,6 +33,18 @@ def load_table(config: Config) -> tuple[Any, ...]:
         The labels.
     sample_weight : ndarray of shape (n_rows,) or None
         The weights, if any.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skfedfocal.flower import load_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "north.csv")
+    ...     _ = path.write_text("age,pulse,finding\n61,72,sick\n47,80,well\n")
+    ...     X, y, sample_weight = load_table({"data-path": path, "target": "finding"})
+    >>> X.columns, y.tolist(), sample_weight
+    (['age', 'pulse'], ['sick', 'well'], None)
     """
     if "data-path" not in config:
         raise ValueError("The node's configuration has no data-path; it must name the table.")

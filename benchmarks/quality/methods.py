@@ -440,8 +440,8 @@ def claimed_population(model: Any, prior: NDArray[np.float64]) -> NDArray[np.flo
 
     From the training counts, which the benchmark knows even where the federation summed none.
     """
-    model = getattr(model, "best_estimator_", model)
-    weight = model.class_weight
+    chosen = getattr(model, "best_params_", None)
+    weight = model.class_weight if chosen is None else chosen["class_weight"]
     if isinstance(weight, str) and weight in ("balanced", "local", "estimated"):
         claimed = np.ones(len(prior))
     else:

@@ -8,8 +8,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.metrics import recall_score
+from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -20,53 +19,38 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import (
     _check_sample_weight,
-    check_is_fitted,
     validate_data,
 )
-from torch import Tensor, nn
+from torch import nn
 
 from skfedfocal._clients import ClientLayout
 from skfedfocal._federation import assemble, resume
 from skfedfocal._inputs import (
+    ACCEPTED,
     as_before_on_error,
     as_rows,
     check_finite,
     check_labels,
     distinct,
     places_among,
-    plain,
 )
 from skfedfocal._module import build_module, check_module, load_flat, takes_indices
+from skfedfocal._prediction import FederatedPredictor
 from skfedfocal._progress import progress
 from skfedfocal._threads import one_thread
 from skfedfocal._training import Checkpoint, Patience, Training
 from skfedfocal._validation import validation_rows
-from skfedfocal.engines import ENGINES, Engine
-from skfedfocal.engines._data import FederatedRows, dense_rows
+from skfedfocal.engines import ENGINES, Engine, FederatedRows, dense_rows
 from skfedfocal.losses import Loss
 from skfedfocal.selection import SELECTIONS, Selection
 from skfedfocal.strategies import STRATEGIES, Strategy
 
-# What scikit-learn checks of X; `check_finite` does the rest once the module's type is known.
-_ACCEPTED: dict[str, Any] = {
-    "accept_sparse": "csr",
-    "allow_nd": True,
-    "dtype": "numeric",
-    "ensure_all_finite": False,
-}
-_PREDICT_VALUES = 1 << 20  # features per block of prediction: 4 MB in single precision
 
-
-class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
+class BaseFederatedClassifier(FederatedPredictor):
     """All of a federated classifier but its loss and class weights, which subclasses choose."""
 
     warm_start: bool
-    classes_: NDArray[Any]
     history_: dict[str, NDArray[Any]]
-    row_shape_: tuple[int, ...]
-    seed_: int
-    theta_: NDArray[Any]
-    _module: nn.Module | None
 
     __metadata_request__fit = {"clients": True}
     __metadata_request__partial_fit = {"clients": True}
@@ -219,123 +203,6 @@ class BaseFederatedClassifier(ClassifierMixin, BaseEstimator):
             self._train(X, y, sample_weight, clients, 1, go_on=go_on, classes=classes)
         return self
 
-    def decision_function(self, X: Any) -> NDArray[Any]:
-        """Scores of the classes: log-odds of the second of two, else log-probabilities.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
-            Above 0, or largest, for the class that `predict` returns.
-        """
-        log_posterior = self._log_posterior(X)
-        if len(self.classes_) == 2:
-            return (log_posterior[:, 1] - log_posterior[:, 0]).numpy()
-        return log_posterior.numpy()
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict the most probable class of each row.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Class labels.
-        """
-        check_is_fitted(self)
-        # Where the posterior map keeps the order of the classes, there is no need of it.
-        scores = self._logits if self._resolve_loss().keeps_order else self._log_posterior
-        return self.classes_[scores(X).argmax(1).cpu().numpy()]
-
-    def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Probability of each class in the population that training weighed.
-
-        The loss's posterior map is applied, so that these are probabilities for every loss. With
-        ``class_weight=None`` the population is that of the training rows; with "balanced" or
-        "local" it is one in which all classes are equally frequent. `predict_posterior` gives
-        probabilities for any other.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            Rows sum to 1; columns in the order of `classes_`.
-        """
-        return self._log_posterior(X).exp().numpy()
-
-    def predict_posterior(self, X: Any, class_prior: Any = "population") -> NDArray[Any]:
-        """Probability of each class in a population of the given class frequencies.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            Rows.
-        class_prior : {"population", "uniform"} or array-like of shape (n_classes,), \
-default="population"
-            Class frequencies where predictions are used: those of the training rows, equal ones, or
-            given ones in the order of `classes_`.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            Rows sum to 1.
-
-        Raises
-        ------
-        ValueError
-            If the prior is not one, or the training prior is needed and was not summed.
-        """
-        log_posterior = self._log_posterior(X)
-        shift = np.log(self._prior(class_prior)) - np.log(self._decision_prior())
-        shifted = log_posterior + torch.as_tensor(shift, dtype=log_posterior.dtype)
-        return torch.softmax(shifted, 1).numpy()
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Balanced accuracy: the mean of the recalls of the classes in y.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            Rows.
-        y : array-like of shape (n_samples,)
-            True labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of rows.
-
-        Returns
-        -------
-        score : float
-            Between 0 and 1.
-        """
-        predicted = self.predict(X)
-        present = np.unique(np.asarray(y))
-        return float(
-            recall_score(y, predicted, labels=present, average="macro", sample_weight=sample_weight)
-        )
-
-    @property
-    def module_(self) -> nn.Module:
-        """The trained module, in evaluation mode; made from `theta_` where it was not kept."""
-        check_is_fitted(self)
-        module = self.__dict__.get("_module")
-        if module is None:
-            module = self._build_module(self.row_shape_, len(self.classes_), self.seed_)
-            load_flat(module, torch.from_numpy(self.theta_))
-            self._module = module.eval()
-        return module
-
     # -- training ------------------------------------------------------------------------------
 
     def _train(
@@ -427,7 +294,7 @@ default="population"
         self, X: Any, y: Any, sample_weight: Any, clients: Any, reset: bool
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None, ClientLayout]:
         """Checked rows without those of weight 0, and whose they are."""
-        X, y = validate_data(self, X, y, reset=reset, **_ACCEPTED)
+        X, y = validate_data(self, X, y, reset=reset, **ACCEPTED)
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
         check_labels(y)
@@ -497,91 +364,14 @@ default="population"
     def _build_module(self, row_shape: tuple[int, ...], n_classes: int, seed: int) -> nn.Module:
         return build_module(self.module, self.hidden_layer_sizes, row_shape, n_classes, seed)
 
-    def _resolve_loss(self) -> Loss:
-        raise NotImplementedError
-
-    def _class_weight(self) -> Any:
-        raise NotImplementedError
-
     def _check_parts(self) -> None:
         self._resolve_loss()
-
-    # -- prediction ----------------------------------------------------------------------------
-
-    def _log_posterior(self, X: Any) -> Tensor:
-        """Log-probabilities of shape (n_samples, n_classes), on the CPU."""
-        logits, loss, constants = self._logits(X), self._resolve_loss(), None
-        if loss.counts == "federated" and self.class_prior_ is not None:
-            counts = self.class_prior_ * self.client_sizes_.sum()
-            constants = loss.constants(torch.as_tensor(counts).to(logits))
-        return loss.log_posterior(logits, constants).cpu()
-
-    def _logits(self, X: Any) -> Tensor:
-        """What the module gives, of shape (n_samples, n_classes), where the module is."""
-        check_is_fitted(self)
-        X = validate_data(self, plain(X, "X"), reset=False, **_ACCEPTED)
-        if X.shape[1:] != self.row_shape_:
-            raise ValueError(
-                f"X has rows of shape {X.shape[1:]}, but those of fit had {self.row_shape_}."
-            )
-        module = self.module_
-        parameter = next(module.parameters())
-        indices = takes_indices(module) and X.dtype.kind in "iu"
-        dtype = torch.int64 if indices else parameter.dtype
-        check_finite(X, dtype, getattr(self, "feature_names_in_", None))
-        step = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
-        with torch.no_grad(), one_thread():
-            return torch.cat(
-                [
-                    module(dense_rows(X, slice(i, i + step), dtype, parameter.device))
-                    for i in range(0, X.shape[0], step)
-                ]
-            )
-
-    def _prior(self, class_prior: Any) -> NDArray[np.float64]:
-        if isinstance(class_prior, str) and class_prior == "uniform":
-            return np.full(len(self.classes_), 1 / len(self.classes_))
-        if isinstance(class_prior, str) and class_prior == "population":
-            return self._training_prior("class_prior='population'")
-        prior = np.asarray(class_prior)
-        wanted = f"'population', 'uniform' or {len(self.classes_)} positive numbers"
-        if prior.dtype.kind not in "iuf" or prior.shape != self.classes_.shape:
-            raise ValueError(f"class_prior must be {wanted}; got {class_prior!r}.")
-        if not (np.isfinite(prior).all() and (prior > 0).all()):
-            raise ValueError(f"class_prior must be {wanted}; got {class_prior!r}.")
-        return prior / prior.sum()
-
-    def _decision_prior(self) -> NDArray[np.float64]:
-        """Class prior of the population that `predict_proba` is about."""
-        if isinstance(self.class_weight_, str):  # "local": all classes alike, as far as one knows
-            return np.full(len(self.classes_), 1 / len(self.classes_))
-        wanted = self._class_weight()
-        if isinstance(wanted, str) and wanted in ("balanced", "estimated"):
-            prior = np.ones(len(self.classes_))  # whatever the rows were
-        else:
-            prior = self._training_prior("class_prior")
-            if self.class_weight_ is not None:
-                prior = prior * self.class_weight_
-        prior = self._resolve_loss().decision_prior(prior)
-        return prior / prior.sum()
-
-    def _training_prior(self, what: str) -> NDArray[np.float64]:
-        if self.class_prior_ is None:
-            raise ValueError(
-                f"{what} needs the class frequencies of the training rows, which "
-                f"class_weight={self._class_weight()!r} did not sum over the clients; "
-                "pass the frequencies as an array, or fit with class_weight='balanced'."
-            )
-        return self.class_prior_
 
     # -- scikit-learn --------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         return {**state, "_module": None} if "_module" in state else state
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "theta_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -13,6 +13,14 @@ from scipy import sparse
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
+# What scikit-learn checks of X; `check_finite` does the rest once the module's type is known.
+ACCEPTED: dict[str, Any] = {
+    "accept_sparse": "csr",
+    "allow_nd": True,
+    "dtype": "numeric",
+    "ensure_all_finite": False,
+}
+
 _ROWS_AT_A_TIME = 1 << 20
 
 

@@ -74,7 +74,7 @@ def data():
 
 @pytest.fixture
 def model():
-    return FedFocalClassifier((8,), n_rounds=4, random_state=0)
+    return FedFocalClassifier((8,), n_rounds=4, learning_rate=0.1, random_state=0)
 
 
 def assert_trained_on(fitted, clients):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from skfedfocal.engines._data import FederatedRows, dense_rows
 from skfedfocal.engines._engine import Engine, Updates
 from skfedfocal.engines._loop import LoopEngine
 from skfedfocal.engines._many import ManyFederations, Request
@@ -10,11 +11,13 @@ from skfedfocal.engines._vectorized import VectorizedEngine
 __all__ = [
     "ENGINES",
     "Engine",
+    "FederatedRows",
     "LoopEngine",
     "ManyFederations",
     "Request",
     "Updates",
     "VectorizedEngine",
+    "dense_rows",
 ]
 
 ENGINES: dict[str, Callable[..., Engine]] = {

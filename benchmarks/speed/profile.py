@@ -48,9 +48,9 @@ def main() -> None:
     parts = [
         "## Where the time goes\n",
         "`python -m benchmarks.speed.profile`: torch's profiler over a whole `fit`, self CPU time "
-        f"of the {N_SHOWN} largest operations. `aten::mm` and `aten::addmm` are the products over all "
-        "rows of a block, `aten::bmm` and `aten::baddbmm_` those of each client with its own "
-        "parameters; the loss is what reads softmax, logsumexp, softplus, sigmoid and pow.\n",
+        f"of the {N_SHOWN} largest operations. `aten::mm` and `aten::addmm` are the products over "
+        "all rows of a block, `aten::bmm` and `aten::baddbmm_` those of each client with its own "
+        "parameters.\n",
     ]
     for workload in (W1, W2):
         parts += [f"| {workload.name}: operation | calls a round | share |", "|---|---|---|"]

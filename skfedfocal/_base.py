@@ -219,7 +219,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         self._check_parts()  # a wrong parameter is found before the data are read
         X, y, sample_weight, clients = as_rows(X, y, sample_weight, clients)
         X, y, sample_weight, layout = self._validate_rows(X, y, sample_weight, clients, not go_on)
-        classes, codes = self._encode(y, classes, go_on)
+        classes, codes = self._encode(y, layout, classes, go_on)
         device = _device(self.device)
         seed = self.seed_ if go_on else check_random_state(self.random_state).randint(2**31 - 1)
         module = self._build_module(X.shape[1:], len(classes), seed)
@@ -293,7 +293,7 @@ class BaseFederatedClassifier(FederatedPredictor):
     def _validate_rows(
         self, X: Any, y: Any, sample_weight: Any, clients: Any, reset: bool
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None, ClientLayout]:
-        """Checked rows without those of weight 0, and whose they are."""
+        """Checked rows, and whose they are: of those of weight 0, nobody's."""
         X, y = validate_data(self, X, y, reset=reset, **ACCEPTED)
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
@@ -305,15 +305,14 @@ class BaseFederatedClassifier(FederatedPredictor):
         keep = weights > 0
         if not keep.any():
             raise ValueError("sample_weight is zero for every row; nothing is left to train on.")
-        if keep.all():
-            return X, y, weights, layout
-        codes = layout.codes()[keep]
-        layout = ClientLayout.from_ids(layout.ids[codes], len(codes))
-        return X[keep], y[keep], weights[keep], layout
+        # Rows stay where they are, so that their numbers do; those of weight 0 have no client.
+        return X, y, weights, layout if keep.all() else layout.restrict(keep).without_empty()
 
-    def _encode(self, y: NDArray[Any], classes: Any, go_on: bool) -> tuple[Any, NDArray[Any]]:
+    def _encode(
+        self, y: NDArray[Any], layout: ClientLayout, classes: Any, go_on: bool
+    ) -> tuple[Any, NDArray[Any]]:
         """Classes, and the labels as numbers of the smallest type that holds them."""
-        present = distinct(y)
+        present = distinct(y if layout.offsets[-1] == len(y) else y[layout.order])
         if go_on:
             known = self.classes_
             if classes is not None and not np.array_equal(np.unique(classes), known):

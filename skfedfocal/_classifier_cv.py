@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import check_cv
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -296,10 +295,17 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         if isinstance(self.cv, Integral):
             fold = stratified_folds(seed, layout, rows.y, rows.n_classes, int(self.cv))
             return [(fold != f, fold == f) for f in range(self.cv)]
+        owners = layout.codes(n_rows)
+        if hasattr(self.cv, "split"):
+            used = np.flatnonzero(owners >= 0)
+            splits = self.cv.split(np.empty(len(used)), rows.y[used], groups=owners[used])
+            splits = [(used[train], used[test]) for train, test in splits]
+        else:  # row numbers as given
+            splits = list(self.cv)
         masks = []
-        for split in check_cv(self.cv).split(np.empty(n_rows), rows.y, groups=layout.codes()):
+        for train, test in splits:
             mask = np.zeros((2, n_rows), bool)
-            mask[0, split[0]] = mask[1, split[1]] = True
+            mask[0, train] = mask[1, test] = True
             masks.append((mask[0], mask[1]))
         return masks
 

@@ -70,12 +70,10 @@ class ClientLayout:
         """Client number of every place."""
         return np.repeat(np.arange(self.n_clients), self.sizes)
 
-    def codes(self) -> NDArray[np.int64]:
-        """Client number of every row, of shape (n_samples,), where every row has a client."""
-        if self.order is None:
-            return self.owners()
-        by_row = np.empty(len(self.order), np.int64)
-        by_row[self.order] = self.owners()
+    def codes(self, n_samples: int | None = None) -> NDArray[np.int64]:
+        """Client number of every row, of shape (n_samples,); -1 for a row that no client has."""
+        by_row = np.full(self.offsets[-1] if n_samples is None else n_samples, -1)
+        by_row[self.rows(np.arange(self.offsets[-1]))] = self.owners()
         return by_row
 
     def restrict(self, keep: NDArray[np.bool_]) -> ClientLayout:
@@ -84,6 +82,11 @@ class ClientLayout:
         kept = keep[order]
         sizes = np.bincount(self.owners()[kept], minlength=self.n_clients)
         return ClientLayout(self.ids, np.concatenate([[0], np.cumsum(sizes)]), order[kept])
+
+    def without_empty(self) -> ClientLayout:
+        """Only the clients that have rows, numbered by the first appearance of those."""
+        there = np.flatnonzero(self.sizes)
+        return self.take(there[np.argsort(self.rows(self.offsets[there]))])
 
     def take(self, members: NDArray[np.int64]) -> ClientLayout:
         """Only the given clients, with their rows."""

@@ -58,7 +58,7 @@ class StackedDeltas(Deltas):
         total = float(np.sum(weights))
         return torch.cat(
             [
-                (share @ s).double() - total * p.double()
+                (share @ s).sub_(p, alpha=total).double()
                 for s, p in zip(self._stacks, self._start, strict=True)
             ]
         )

@@ -41,7 +41,9 @@ DOUBLE = [
         strategy="fedprox",
     ),
     FederatedClassifier(n_rounds=15, module=DoubleMLP()),
-    FedFocalClassifierCV(n_rounds=15, gammas=(0.0, 2.0), module=DoubleMLP(), racing=False),
+    FedFocalClassifierCV(
+        n_rounds=15, gammas=(0.0, 2.0), module=DoubleMLP(), racing=False, batch_size=1000
+    ),
 ]
 
 

@@ -116,6 +116,11 @@ def scenarios_in(values: Cells, wanted: Iterable[str]) -> list[str]:
     return [name for name in wanted if any(scenario == name for scenario, _ in values)]
 
 
+def _all_tuned(values: Cells, records: Iterable[Record]) -> bool:
+    """Whether all that was tested at default settings was tuned as well."""
+    return set(cells(records, "default", "balanced_accuracy")) <= set(values)
+
+
 def fixed(names: Iterable[str]) -> list[str]:
     """Federated methods that do not choose by themselves: those that are ranked."""
     return [n for n in names if METHODS[n].federated and n not in CHOOSES_ITSELF]
@@ -156,8 +161,8 @@ def page(table: Mapping[str, Any], command: str, more: str = "") -> str:
     for leg, title in (("default", "At default settings"), ("tuned", "Tuned")):
         values = cells(records, leg, "balanced_accuracy")
         scenarios = scenarios_in(values, titles)
-        if not scenarios:
-            continue
+        if not scenarios or (leg == "tuned" and not _all_tuned(values, records)):
+            continue  # a run that was stopped has tuned some methods and not others
         parts.append(f"## {title}")
         if leg == "default":
             parts += [_claims(records, values, scenarios, titles)]

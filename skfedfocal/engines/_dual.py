@@ -22,7 +22,7 @@ from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
 from skfedfocal.engines._mlp import MLPKernel, Visit
 
-_BLOCK_VALUES = 1 << 21  # features of a block: 8 MB in single precision
+_BLOCK_VALUES = 1 << 20  # features of a block: 4 MB in single precision
 
 
 class DualKernel(MLPKernel):

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from skfedfocal._batches import shuffled_places
 from skfedfocal._clients import ClientLayout
 from skfedfocal._module import load_flat
 from skfedfocal._rounds import Federation, Fold, select, step
+from skfedfocal._validation import shuffled_cells
 from skfedfocal.engines import ManyFederations, Request
 from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._evaluate import evaluate
@@ -56,17 +56,12 @@ def stratified_folds(
     fold : ndarray of shape (n_samples,)
         Between 0 and ``n_folds - 1``.
     """
-    rows = layout.rows(np.arange(layout.offsets[-1]))
-    cells = layout.owners() * n_classes + labels[rows]
-    by_cell = np.argsort(cells, kind="stable")
-    present, starts, sizes = np.unique(cells[by_cell], return_index=True, return_counts=True)
-    drawn = shuffled_places(seed, 0, _STREAM, present, sizes) + np.repeat(starts, sizes)
-    rank = np.arange(len(rows)) - np.repeat(starts, sizes)
+    rows, rank, present, sizes = shuffled_cells(seed, _STREAM, layout, labels, n_classes)
     # Classes of a client take turns, so that single rows do not all fall into the first fold.
     owner, label = np.divmod(present, n_classes)
     turn = np.repeat(owner + label, sizes)
     fold = np.zeros(len(labels), np.int64)
-    fold[rows[by_cell[drawn]]] = (rank + turn) % n_folds
+    fold[rows] = (rank + turn) % n_folds
     return fold
 
 

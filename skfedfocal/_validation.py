@@ -38,16 +38,28 @@ def validation_rows(
     held_out : ndarray of shape (n_samples,)
         Mask of the rows held out.
     """
-    rows = layout.rows(np.arange(layout.offsets[-1]))
-    cells = layout.owners() * n_classes + labels[rows]
-    by_cell = np.argsort(cells, kind="stable")
-    present, starts, sizes = np.unique(cells[by_cell], return_index=True, return_counts=True)
-    drawn = shuffled_places(seed, 0, _STREAM, present, sizes) + np.repeat(starts, sizes)
-    rank = np.arange(len(rows)) - np.repeat(starts, sizes)
+    rows, rank, present, sizes = shuffled_cells(seed, _STREAM, layout, labels, n_classes)
     # Fractions of a row are rounded so that they come out right on average over clients.
     luck = np.random.default_rng([seed, _STREAM])
     rounding = luck.random(layout.n_clients * n_classes)[present]
     n_held = np.minimum((fraction * sizes + rounding).astype(np.int64), sizes - 1)
     held_out = np.zeros(len(labels), bool)
-    held_out[rows[by_cell[drawn[rank < np.repeat(n_held, sizes)]]]] = True
+    held_out[rows[rank < np.repeat(n_held, sizes)]] = True
     return held_out
+
+
+def shuffled_cells(
+    seed: int, stream: int, layout: ClientLayout, labels: NDArray[Any], n_classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows cell by cell, a cell being a class on a client, at random within each.
+
+    Returns the rows, the rank of each within its cell, and the cells (client times `n_classes` plus
+    class) with their sizes.
+    """
+    rows = layout.rows(np.arange(layout.offsets[-1]))
+    cells = layout.owners() * n_classes + labels[rows]
+    by_cell = np.argsort(cells, kind="stable")
+    present, starts, sizes = np.unique(cells[by_cell], return_index=True, return_counts=True)
+    first = np.repeat(starts, sizes)
+    drawn = shuffled_places(seed, 0, stream, present, sizes) + first
+    return rows[by_cell[drawn]], np.arange(len(rows)) - first, present, sizes

@@ -267,7 +267,7 @@ class BaseFederatedClassifier(FederatedPredictor):
     ) -> None:
         """Train with the clients behind an engine, wherever they are, and keep the outcome."""
         with one_thread():
-            federation, prior = assemble(
+            federation, class_weight, prior = assemble(
                 self, engine, module, loss, self._class_weight(), classes, seed
             )
             if go_on:
@@ -278,7 +278,9 @@ class BaseFederatedClassifier(FederatedPredictor):
                     pass
             finally:  # whatever ends the training, there is a usable model if a round was good
                 if training.history:
-                    self._keep(training, client_ids, classes, prior, row_shape, seed, go_on)
+                    self._keep(
+                        training, client_ids, classes, class_weight, prior, row_shape, seed, go_on
+                    )
 
     def _patience(self) -> Patience | None:
         if not self.early_stopping:
@@ -335,6 +337,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         training: Training,
         client_ids: NDArray[Any],
         classes: NDArray[Any],
+        class_weight: Any,
         prior: NDArray[np.float64] | None,
         row_shape: tuple[int, ...],
         seed: int,
@@ -350,7 +353,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         self.clients_ = client_ids
         self.client_sizes_ = federation.stats.sizes
         self.class_prior_ = prior
-        self.class_weight_ = federation.plan.class_weight
+        self.class_weight_ = class_weight
         self.theta_ = training.model().cpu().numpy()
         self.last_theta_ = federation.theta.cpu().numpy()
         self.strategy_state_ = {n: v.cpu().numpy() for n, v in federation.state.items()}

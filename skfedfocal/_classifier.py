@@ -20,8 +20,9 @@ class FedFocalClassifier(BaseFederatedClassifier):
     .. math:: -\alpha_y (1 - p_y)^{\gamma} \log p_y,
 
     in which rows that the model gets right count less (`gamma`) and rare classes count more
-    (`class_weight`); clients that do poorly on their rare classes can contribute more
-    (`client_gamma`). With ``gamma=0, class_weight=None, client_gamma=0`` it is plain FedAvg.
+    (`class_weight`, of which `logit_adjustment` takes a share into the logits); clients that do
+    poorly on their rare classes can contribute more (`client_gamma`). With
+    ``gamma=0, class_weight=None, client_gamma=0`` it is plain FedAvg.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
-    gamma : float or array-like of shape (n_classes,), default=2.0
+    gamma : float or array-like of shape (n_classes,), default=1.0
         Focusing parameter of the focal loss, at least 0; 0 is cross-entropy. An array gives each
         class its own, in the order of `classes_`.
     class_weight : dict, "balanced", "local", "effective", "estimated" or None, default="balanced"
@@ -44,6 +45,11 @@ class FedFocalClassifier(BaseFederatedClassifier):
         frequencies read off the aggregate of one update instead of counts; it tells the server as
         much, without a message of its own. A dict maps labels to weights; classes not in it
         weigh 1.
+    logit_adjustment : float, default=0.5
+        Share of the class weighting that shifts logits instead of weighing rows, in [0, 1]: rows
+        weigh their class weight to the power ``1 - logit_adjustment``, and the rest is added to the
+        logits in training. 0 weighs rows only. All stand for the same probabilities; half and half
+        trains most steadily. With ``class_weight="local"`` there is no shift.
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
         recall of the global model on their rows, smoothed and bounded as in
@@ -60,7 +66,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         Passes of a client over its rows in a round.
     batch_size : int, default=32
         Rows of a step of local SGD.
-    learning_rate : float, default=0.05
+    learning_rate : float, default=0.1
         Length of a step of local SGD.
     momentum : float, default=0.0
         Momentum of local SGD, in [0, 1); it starts anew each round.
@@ -120,8 +126,12 @@ class FedFocalClassifier(BaseFederatedClassifier):
     -----
     In-process training discloses nothing to anyone; what is said of disclosure is what the server
     would see with the clients at several sites: each selected client's model update, its number of
-    rows and its training loss, every round; with ``class_weight="balanced"`` also, once, the number
-    of rows of each class summed over all clients.
+    rows, its training loss and, with class weights, the sum of its rows' weights (with two classes
+    this tells how many rows of each it has), every round; with ``class_weight="balanced"`` also,
+    once, the number of rows of each class summed over all clients.
+
+    Class weights are weights of rows: a client's objective is the weighted mean over its rows, and
+    the client counts by the sum of their weights.
 
     Focal loss alone leaves the Bayes decision where it was; the gain on rare classes comes from the
     class weights. The published method states neither its class weights nor its client sampling:
@@ -153,6 +163,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         "class_weight": BaseFederatedClassifier._class_weight_constraint,
         "warm_start": ["boolean"],
         "gamma": [Interval(Real, 0, None, closed="left"), "array-like"],
+        "logit_adjustment": [Interval(Real, 0, 1, closed="both")],
     }
 
     def __init__(
@@ -160,8 +171,9 @@ class FedFocalClassifier(BaseFederatedClassifier):
         hidden_layer_sizes: Any = (100,),
         *,
         module: Any = None,
-        gamma: Any = 2.0,
+        gamma: Any = 1.0,
         class_weight: Any = "balanced",
+        logit_adjustment: float = 0.5,
         client_gamma: float = 0.0,
         strategy: Any = "fedavg",
         selection: Any = "uniform",
@@ -169,7 +181,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
-        learning_rate: float = 0.05,
+        learning_rate: float = 0.1,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         average_rounds: int = 1,
@@ -208,10 +220,11 @@ class FedFocalClassifier(BaseFederatedClassifier):
         )
         self.gamma = gamma
         self.class_weight = class_weight
+        self.logit_adjustment = logit_adjustment
         self.warm_start = warm_start
 
     def _resolve_loss(self) -> Loss:
-        return resolve(FocalLoss(self.gamma), LOSSES, Loss, "gamma")
+        return resolve(FocalLoss(self.gamma, self.logit_adjustment), LOSSES, Loss, "gamma")
 
     def _class_weight(self) -> Any:
         return self.class_weight
@@ -260,7 +273,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         Passes of a client over its rows in a round.
     batch_size : int, default=32
         Rows of a step of local SGD.
-    learning_rate : float, default=0.05
+    learning_rate : float, default=0.1
         Length of a step of local SGD.
     momentum : float, default=0.0
         Momentum of local SGD, in [0, 1); it starts anew each round.
@@ -320,7 +333,7 @@ class FederatedClassifier(BaseFederatedClassifier):
     -----
     In-process training discloses nothing to anyone; what is said of disclosure is what the server
     would see with the clients at several sites: each selected client's model update, its number of
-    rows and its training loss, every round.
+    rows, its training loss and, with class weights, the sum of its rows' weights, every round.
 
     References
     ----------
@@ -362,7 +375,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
-        learning_rate: float = 0.05,
+        learning_rate: float = 0.1,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         average_rounds: int = 1,

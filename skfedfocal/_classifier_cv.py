@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import product
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, NoReturn
 
 import numpy as np
@@ -52,10 +52,17 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
-    gammas : array-like of shape (n_gammas,), default=(0.0, 0.5, 1.0, 2.0, 5.0)
-        Focusing parameters to choose from, each at least 0.
+    gammas : array-like of shape (n_gammas,), default=(1.0, 0.0, 0.5, 2.0, 5.0)
+        Focusing parameters to choose from, each at least 0. The first is kept unless another is
+        better by more than one standard error of their difference over the folds.
     class_weights : sequence, default=("balanced",)
-        Class weights to choose from, each as `FedFocalClassifier` takes it.
+        Class weights to choose from, each as `FedFocalClassifier` takes it; the first, with the
+        first gamma, is what others must beat.
+    logit_adjustment : float, default=0.5
+        Share of the class weighting that shifts logits instead of weighing rows, in [0, 1]: rows
+        weigh their class weight to the power ``1 - logit_adjustment``, and the rest is added to the
+        logits in training. 0 weighs rows only. All stand for the same probabilities; half and half
+        trains most steadily. With ``class_weight="local"`` there is no shift.
     cv : int, cross-validation generator or iterable, default=3
         A number of folds: every client's rows of every class are spread evenly over them. Or what
         scikit-learn takes, with the client ids as groups: ``GroupKFold()`` validates on clients
@@ -79,7 +86,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         Passes of a client over its rows in a round.
     batch_size : int, default=32
         Rows of a step of local SGD.
-    learning_rate : float, default=0.05
+    learning_rate : float, default=0.1
         Length of a step of local SGD.
     momentum : float, default=0.0
         Momentum of local SGD, in [0, 1); it starts anew each round.
@@ -111,6 +118,8 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     ----------
     gamma_ : float
         The gamma chosen.
+    best_index_ : int
+        Number of the candidate chosen.
     best_params_ : dict
         ``{"gamma": ..., "class_weight": ...}``, the candidate chosen.
     best_score_ : float
@@ -167,6 +176,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         **BaseFederatedClassifier._parameter_constraints,
         "gammas": ["array-like"],
         "class_weights": ["array-like"],
+        "logit_adjustment": [Interval(Real, 0, 1, closed="both")],
         "racing": ["boolean"],
         "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), "array-like"],
     }
@@ -176,8 +186,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         hidden_layer_sizes: Any = (100,),
         *,
         module: Any = None,
-        gammas: Any = (0.0, 0.5, 1.0, 2.0, 5.0),
+        gammas: Any = (1.0, 0.0, 0.5, 2.0, 5.0),
         class_weights: Any = ("balanced",),
+        logit_adjustment: float = 0.5,
         cv: Any = 3,
         racing: bool = True,
         client_gamma: float = 0.0,
@@ -187,7 +198,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
-        learning_rate: float = 0.05,
+        learning_rate: float = 0.1,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         average_rounds: int = 1,
@@ -225,6 +236,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         )
         self.gammas = gammas
         self.class_weights = class_weights
+        self.logit_adjustment = logit_adjustment
         self.cv = cv
         self.racing = racing
 
@@ -239,7 +251,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         if not len(self.gammas) or not len(self.class_weights):
             raise InvalidParameterError("gammas and class_weights must not be empty.")
         for gamma in self.gammas:
-            resolve(FocalLoss(gamma), LOSSES, Loss, "gammas")
+            resolve(FocalLoss(gamma, self.logit_adjustment), LOSSES, Loss, "gammas")
         allowed = BaseFederatedClassifier._class_weight_constraint
         for class_weight in self.class_weights:
             validate_parameter_constraints(
@@ -247,7 +259,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             )
 
     def _resolve_loss(self) -> Loss:
-        return FocalLoss(self.gamma_)
+        return FocalLoss(self.gamma_, self.logit_adjustment)
 
     def _class_weight(self) -> Any:
         return self.best_params_["class_weight"]
@@ -266,10 +278,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
                 enumerate(candidates), enumerate(parts)
             ):
                 engine = ENGINES[self.engine](module, rows.regroup(part))
-                federation, _ = assemble(
-                    self, engine, module, FocalLoss(gamma), class_weight, classes, seed
-                )
-                runs.append(Run(i, fold, gamma_as_constant(federation, gamma)))
+                loss = FocalLoss(gamma, self.logit_adjustment)
+                federation, *_ = assemble(self, engine, module, loss, class_weight, classes, seed)
+                runs.append(Run(i, fold, gamma_as_constant(federation, gamma, len(classes))))
             replica = copy.deepcopy(module)
             many = ManyFederations(replica, rows, parts)
             held_out = [rows.regroup(everyone.restrict(test)) for _, test in splits]
@@ -282,7 +293,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
                     score = balanced_accuracy(run, replica, held_out[run.fold])
                     scores[run.candidate, run.fold] = score
                     n_rounds[run.candidate] = run.federation.n_rounds
-                left = _order(scores, n_rounds)[:n_left]
+                left = _leaders(scores, n_rounds, n_left)
                 runs = [run for run in runs if run.candidate in left]
         self._choose(candidates, scores, n_rounds)
         return self._resolve_loss()
@@ -315,7 +326,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         scores: NDArray[np.float64],
         n_rounds: NDArray[np.int64],
     ) -> None:
-        """Keep the scores, and the candidate that came furthest with the best mean."""
+        """Keep the scores, and the candidate that they speak for."""
         order = _order(scores, n_rounds)
         gammas, class_weights = zip(*candidates, strict=True)
         objects = np.empty(len(candidates), object)
@@ -331,9 +342,25 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             "std_test_score": scores.std(1),
             "rank_test_score": rank,
         }
-        self.gamma_ = float(gammas[order[0]])
-        self.best_params_ = {"gamma": self.gamma_, "class_weight": class_weights[order[0]]}
-        self.best_score_ = float(scores[order[0]].mean())
+        best = order[0] if _clearly_better(scores[order[0]] - scores[0]) else 0
+        self.best_index_ = int(best)
+        self.gamma_ = float(gammas[best])
+        self.best_params_ = {"gamma": self.gamma_, "class_weight": class_weights[best]}
+        self.best_score_ = float(scores[best].mean())
+
+
+def _clearly_better(difference: NDArray[np.float64]) -> bool:
+    """Whether a difference over the folds is more than its standard error above zero."""
+    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
+    return bool(difference.mean() > error)
+
+
+def _leaders(
+    scores: NDArray[np.float64], n_rounds: NDArray[np.int64], n_left: int
+) -> NDArray[np.int64]:
+    """The first candidate, which the others must beat, and the best of the others."""
+    order = _order(scores, n_rounds)
+    return np.concatenate([[0], order[order != 0]])[:n_left]
 
 
 def _order(scores: NDArray[np.float64], n_rounds: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -38,7 +38,7 @@ def assemble(
     class_weight: Any,
     classes: NDArray[Any],
     seed: int,
-) -> tuple[Federation, NDArray[np.float64] | None]:
+) -> tuple[Federation, ClassWeight, NDArray[np.float64] | None]:
     """Put a federation together, before its first round.
 
     Parameters
@@ -62,6 +62,8 @@ def assemble(
     -------
     federation : Federation
         Ready for `run_rounds`.
+    class_weight : ndarray of shape (n_classes,), "local" or None
+        What each class weighs, before the loss takes its part of it.
     prior : ndarray of shape (n_classes,) or None
         Share of each class in all rows, where the parameters ask for it.
     """
@@ -88,16 +90,19 @@ def assemble(
         proximal=strategy.proximal,
         seed=seed,
     )
-    counts = None
+    counts = constants = None
     if class_weight == "estimated":
         counts = estimate_class_prior(engine, module, plan) * engine.sizes.sum()
     elif class_weight in ("balanced", "effective") or loss.counts == "federated":
         counts = engine.label_totals()
+    weights = of_rows = _class_weight(class_weight, classes, counts)
+    if isinstance(weights, np.ndarray):
+        of_rows, constants = loss.divide(weights)
     if loss.counts == "federated":
-        plan = replace(plan, constants=loss.constants(torch.as_tensor(counts).to(theta)))
+        constants = loss.constants(torch.as_tensor(counts))
     federation = Federation(
         theta=theta,
-        plan=replace(plan, class_weight=_class_weight(class_weight, classes, counts)),
+        plan=replace(plan, class_weight=of_rows, constants=constants),
         selection=selection,
         aggregator=aggregator,
         strategy=strategy,
@@ -108,7 +113,7 @@ def assemble(
         state=strategy.start(theta),
         want_validation=settings.early_stopping,
     )
-    return federation, None if counts is None else counts / counts.sum()
+    return federation, weights, None if counts is None else counts / counts.sum()
 
 
 def resume(federation: Federation, state: Mapping[str, NDArray[Any]], n_rounds: int) -> Federation:

@@ -19,9 +19,11 @@ ClassWeight = NDArray[np.float64] | Literal["local"] | None
 class LocalPlan:
     """How every client trains: the server sends it along with the global model.
 
-    The local objective of client k is the mean over its rows i of
-    ``sample_weight_i * class_weight[y_i] * loss(f(x_i), y_i)``, plus
-    ``proximal / 2 * ||w - theta||^2 + weight_decay / 2 * ||w||^2``.
+    The local objective of client k is the weighted mean over its rows i of ``loss(f(x_i), y_i)``,
+    with weights ``sample_weight_i * class_weight[y_i]``, plus
+    ``proximal / 2 * ||w - theta||^2 + weight_decay / 2 * ||w||^2``; and the client counts by the
+    sum of these weights. So a client with many rows of heavy classes does not take longer steps:
+    its update counts more, and the sum over clients is the same objective.
     """
 
     loss: Loss
@@ -46,6 +48,13 @@ class LocalPlan:
             assert own_counts is not None
             return balanced_class_weights(own_counts)
         return self.class_weight
+
+    @property
+    def weight_range(self) -> tuple[float, float]:
+        """Between what the mean class weight of a client's rows can lie."""
+        if self.class_weight is None or isinstance(self.class_weight, str):
+            return 1.0, 1.0
+        return float(self.class_weight.min()), float(self.class_weight.max())
 
     def loss_constants(self, own_counts: NDArray[np.float64] | None, like: Tensor) -> Tensor | None:
         """The loss's constants given the client's own label counts where needed."""

@@ -166,9 +166,13 @@ default="population"
     def _log_posterior(self, X: Any) -> Tensor:
         """Log-probabilities of shape (n_samples, n_classes), on the CPU."""
         logits, loss, constants = self._logits(X), self._resolve_loss(), None
+        if isinstance(self.class_weight_, np.ndarray):
+            constants = loss.divide(self.class_weight_)[1]
         if loss.counts == "federated" and self.class_prior_ is not None:
             counts = self.class_prior_ * self.client_sizes_.sum()
-            constants = loss.constants(torch.as_tensor(counts).to(logits))
+            constants = loss.constants(torch.as_tensor(counts))
+        if constants is not None:
+            constants = constants.to(logits)
         return loss.log_posterior(logits, constants).cpu()
 
     def _logits(self, X: Any) -> Tensor:

@@ -131,15 +131,16 @@ class Fold:
         if not good.all():
             self.left_out += reply.clients[~good].tolist()
             reply = reply.take(good)
-        weights = aggregator.weights(reply.sizes, reply.recalls)
+        weights = aggregator.weights(reply.sizes, reply.recalls) * reply.mean_weights
         if aggregator.linear:
             self._folded += reply.weighted_sum(weights)
         else:
             self._collected.append((reply.deltas, weights))
         self._weight += float(weights.sum())
         self.n_good += len(reply.clients)
-        self.size += float(reply.sizes.sum())
-        self.loss += float(reply.losses @ reply.sizes)
+        sizes = reply.sizes * reply.mean_weights
+        self.size += float(sizes.sum())
+        self.loss += float(reply.losses @ sizes)
         if reply.validation is not None:
             self.validation += reply.validation.sum(0)
         _record(federation.stats, reply, federation.n_rounds)
@@ -149,14 +150,15 @@ class Fold:
         federation = self._federation
         if self.left_out:
             _warn_left_out(federation, sorted(self.left_out))
-        if self._weight == 0:
+        if self.n_good == 0:
             raise FederatedTrainingError(
                 f"Round {federation.n_rounds + 1}: no client returned a finite update. The "
                 "training diverged; lower learning_rate, or scale the columns of X "
                 "(StandardScaler)."
             )
         if federation.aggregator.linear:
-            return (self._folded / self._weight).to(federation.theta)
+            # All weights are zero where the whole cohort has rows of weightless classes alone.
+            return (self._folded / (self._weight or 1.0)).to(federation.theta)
         deltas, weights = zip(*self._collected, strict=True)
         delta = federation.aggregator(torch.cat(deltas), torch.as_tensor(np.concatenate(weights)))
         return delta.to(federation.theta)
@@ -191,15 +193,16 @@ def _warn_left_out(federation: Federation, clients: list[int]) -> None:
 
 def _report(federation: Federation, found: Fold, n_selected: int) -> Round:
     model = federation.theta.numel() * federation.theta.element_size()
-    # Size and loss; recall and validation where asked for.
-    scalars = 8 * (2 + federation.needs_recall + 2 * federation.want_validation)
+    # Size and loss; mean weight, recall and validation where there are such.
+    weighted = federation.plan.class_weight is not None
+    scalars = 8 * (2 + weighted + federation.needs_recall + 2 * federation.want_validation)
     bytes_up = found.n_good * (model + scalars)
     if federation.n_rounds == 1 and federation.stats.label_counts is not None:
         bytes_up += federation.stats.label_counts.nbytes  # each client's, sent once
     validated = found.validation[1] > 0
     return Round(
         round=federation.n_rounds,
-        loss=found.loss / found.size,
+        loss=found.loss / (found.size or 1.0),
         n_selected=n_selected,
         n_failed=n_selected - found.n_good,
         bytes_down=n_selected * model,

@@ -99,10 +99,14 @@ def race(n_candidates: int, n_rounds: int) -> list[tuple[int, int]]:
     return [(n_each, left) for left in stages]
 
 
-def gamma_as_constant(federation: Federation, gamma: float) -> Federation:
+def gamma_as_constant(federation: Federation, gamma: float, n_classes: int) -> Federation:
     """The same federation with gamma beside the loss, so that candidates share their batches."""
-    plan = replace(federation.plan, loss=FocalLoss(), constants=torch.as_tensor([float(gamma)]))
-    return replace(federation, plan=plan)
+    plan, shift = federation.plan, federation.plan.constants
+    if shift is None:
+        shift = torch.zeros(n_classes, dtype=torch.float64)
+    constants = torch.cat([shift, shift.new_tensor([float(gamma)])])
+    loss = FocalLoss(logit_adjustment=plan.loss.get_params()["logit_adjustment"])
+    return replace(federation, plan=replace(plan, loss=loss, constants=constants))
 
 
 def balanced_accuracy(run: Run, module: nn.Module, held_out: FederatedRows) -> float:

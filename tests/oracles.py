@@ -103,10 +103,12 @@ def local_sgd(
     mu: float = 0.0,
     gamma: float = 0.0,
     class_weight: Sequence[float] | None = None,
+    shift: Sequence[float] | None = None,
 ) -> float:
     """Train a module in place on one client's rows; returns the mean of its batch losses.
 
-    The loss of a row is ``-alpha_y (1 - p_y)^gamma log p_y``, alpha being the class weights. With
+    The loss of a row is ``-alpha_y (1 - p_y)^gamma log p_y``, alpha being the class weights, scaled
+    so that the client's rows weigh 1 on average; p is the softmax of logits plus shift. With
     mu, the objective of each batch has FedProx's term ``mu/2 ||w - theta||^2``, theta being the
     parameters that the module came with.
     """
@@ -115,12 +117,15 @@ def local_sgd(
     optimizer = torch.optim.SGD(
         module.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay
     )
+    alpha = alpha / alpha[y].mean()
+    adjustment = 0.0 if shift is None else torch.tensor(shift)
     X, y = torch.as_tensor(X), torch.as_tensor(y)
     losses = []
     for epoch in range(n_epochs):
         order = shuffled_places(seed, round_, epoch, np.array([client]), np.array([len(y)]))
         for batch in np.array_split(order, range(batch_size, len(y), batch_size)):
-            log_p = -cross_entropy(module(X[batch]), y[batch], reduction="none")
+            logits = module(X[batch]) + adjustment
+            log_p = -cross_entropy(logits, y[batch], reduction="none")
             loss = (-alpha[y[batch]] * (1 - log_p.exp()) ** gamma * log_p).mean()
             losses.append(loss.item())
             if mu:
@@ -148,12 +153,13 @@ def fedavg(
     """McMahan et al., Algorithm 1; returns the final parameters and each round's mean loss.
 
     Clients are the numbers ``0..m-1``; `cohorts` has those that take part in each round; `local`
-    goes to `local_sgd`.
+    goes to `local_sgd`. A client weighs as much as its rows together.
     """
+    alpha = np.asarray(local.get("class_weight", np.ones(int(y.max()) + 1)))
     server = copy.deepcopy(module)
     losses = []
     for round_, cohort in enumerate(cohorts):
-        sizes = [int((clients == k).sum()) for k in cohort]
+        sizes = [float(alpha[y[clients == k]].sum()) for k in cohort]
         mean = [torch.zeros_like(p) for p in server.parameters()]
         loss = 0.0
         for k, n_k in zip(cohort, sizes, strict=True):

@@ -201,6 +201,7 @@ def folded(aggregator, updates, sizes, recalls, block_size, order):
         reply = Updates(
             clients=some,
             sizes=sizes[some],
+            mean_weights=np.ones(len(some)),
             losses=np.ones(len(some)),
             recalls=recalls[some],
             validation=None,

@@ -234,7 +234,7 @@ def plan_of(**changed):
 
 
 def train(engine, module, plan, cohort=None, round_=3, *, recall=True):
-    """Replies by client number: (update, loss, size, recall)."""
+    """Replies by client number: (update, loss, weight, recall)."""
     cohort = np.arange(len(engine.sizes)) if cohort is None else np.asarray(cohort)
     replies = {}
     # All blocks before the first is read: one must not be written over by the next.
@@ -246,7 +246,7 @@ def train(engine, module, plan, cohort=None, round_=3, *, recall=True):
             replies[client] = (
                 updates[i],
                 block.losses[i],
-                block.sizes[i],
+                block.sizes[i] * block.mean_weights[i],
                 block.recalls[i] if recall else None,
             )
     assert sorted(replies) == sorted(cohort.tolist())
@@ -608,9 +608,9 @@ def test_a_weight_of_all_rows_scales_sizes_alone(name):
     module = make()
     plain = train(VectorizedEngine(module, rows), module, plan_of())
     weighted = train(VectorizedEngine(module, heavy), module, plan_of())
-    for client, (update, loss, size, recall) in plain.items():
+    for client, (update, loss, weight, recall) in plain.items():
         np.testing.assert_allclose(weighted[client][0], update, atol=1e-12)
-        np.testing.assert_allclose(weighted[client][1:], (loss, 2.5 * size, recall), rtol=1e-12)
+        np.testing.assert_allclose(weighted[client][1:], (loss, 2.5 * weight, recall), rtol=1e-12)
 
 
 def test_a_row_of_weight_two_is_that_row_twice():

@@ -338,6 +338,51 @@ def test_with_class_weights_the_map_gives_the_weighted_posterior(gamma):
     np.testing.assert_allclose(np.log(back / back.sum(1, keepdims=True)), np.log(eta), atol=1e-6)
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, [0.0, 0.5, 2.0, 5.0]], ids=str)
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_any_division_of_class_weights_stands_for_the_same_population(n_classes, gamma, share):
+    # Where rows weigh their share and logits are shifted by the rest, the expected loss over the
+    # posterior eta is stationary at logits that the map turns into eta times all of the weights.
+    gamma = gamma if np.ndim(gamma) == 0 else gamma[:n_classes]
+    loss = FocalLoss(gamma, logit_adjustment=share)
+    weights = np.array([0.2, 4.0, 30.0, 0.7])[:n_classes]
+    of_rows, shift = loss.divide(weights)
+    rng = torch.Generator().manual_seed(3)
+    logits = 2 * torch.randn(200, n_classes, dtype=torch.float64, generator=rng)
+    posterior = loss.log_posterior(logits, shift).exp() / torch.as_tensor(weights)
+    expected, largest = torch.zeros_like(logits), 0.0
+    for k in range(n_classes):
+        slope = loss.gradient(logits, torch.full((200,), k), shift)[1]
+        expected += posterior[:, [k]] * of_rows[k] * slope
+        largest = max(largest, float(slope.abs().max()))
+    expected /= posterior.sum(1, keepdim=True)
+    torch.testing.assert_close(expected, torch.zeros_like(expected), rtol=0, atol=1e-11)
+    assert largest > 0.1
+
+
+def test_only_ratios_of_class_weights_are_divided():
+    loss, weights = FocalLoss(logit_adjustment=0.5), np.array([1.0, 4.0, 0.0, 16.0])
+    of_rows, shift = loss.divide(weights)
+    np.testing.assert_allclose(of_rows, [1, 2, 0, 4])
+    np.testing.assert_allclose(shift.exp(), [1, 0.5, 0.25, 0.25])  # no rows: as the rarest
+    torch.testing.assert_close(loss.divide(9 * weights)[1], shift)
+    assert FocalLoss().divide(weights) == (pytest.approx(weights), None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_two_classes_are_mapped_as_any_number(dtype):
+    leads = torch.cat([torch.linspace(-800, 800, 4001), torch.linspace(-3, 3, 101)]).to(dtype)
+    logits = torch.stack([0.5 * leads + 3, 3 - 0.5 * leads], 1)
+    for gamma in (0.0, 0.5, 1.0, 2.0, 5.0):
+        two = FocalLoss(gamma).log_posterior(logits)
+        any_number = FocalLoss([gamma, gamma]).log_posterior(logits)
+        tolerance = 1e-4 if dtype == torch.float32 else 1e-9
+        near = leads.abs() < 700  # beyond, the general map loses digits
+        torch.testing.assert_close(two[near], any_number[near], rtol=tolerance, atol=tolerance)
+        assert torch.isfinite(two).all()
+
+
 def test_posterior_map_with_a_gamma_for_each_class():
     eta, gamma = posteriors(4), np.array([0.0, 0.5, 2.0, 5.0])
     logits = torch.as_tensor(np.log(focal_minimiser(eta, gamma)))

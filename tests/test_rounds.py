@@ -24,7 +24,7 @@ from skfedfocal._clients import ClientStats
 from skfedfocal._local import LocalPlan
 from skfedfocal._rounds import Federation, select
 from skfedfocal.aggregation import FocalMean, WeightedMean
-from skfedfocal.losses import CrossEntropyLoss
+from skfedfocal.losses import CrossEntropyLoss, LogitAdjustedLoss
 from skfedfocal.selection import SELECTIONS, Uniform
 from skfedfocal.strategies import FedAvg, FedProx
 
@@ -99,11 +99,14 @@ def test_plain_settings_are_fedavg_by_hand(engine, kind, local, n_selected):
 
 
 @every_engine
-def test_fed_focal_is_its_formula_by_hand(engine):
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_fed_focal_is_its_formula_by_hand(engine, share):
     X, y, clients = federation(SIZES)
     y[(y == 2) & (np.arange(len(y)) % 3 > 0)] = 0  # one class rarer than the others
     module = mlp64()
-    clf = plain_fedavg(module, gamma=2.0, class_weight="balanced", engine=engine)
+    clf = plain_fedavg(
+        module, gamma=2.0, class_weight="balanced", logit_adjustment=share, engine=engine
+    )
     clf.fit(X, y, clients=clients)
     balanced = len(y) / (3 * np.bincount(y))  # over all clients
     theta, losses = fedavg(
@@ -115,7 +118,8 @@ def test_fed_focal_is_its_formula_by_hand(engine):
         clf.seed_,
         batch_size=7,
         gamma=2.0,
-        class_weight=balanced,
+        class_weight=balanced ** (1 - share),
+        shift=-share * np.log(balanced),
     )
     np.testing.assert_allclose(clf.theta_, theta, rtol=0, atol=1e-10)
     np.testing.assert_allclose(clf.history_["loss"], losses, rtol=0, atol=1e-10)
@@ -215,10 +219,60 @@ def test_gamma_zero_is_cross_entropy(engine):
         "engine": engine,
         "random_state": 0,
     }
-    focal = FedFocalClassifier(gamma=0, **options).fit(X, y, clients=clients)
+    focal = FedFocalClassifier(gamma=0, logit_adjustment=0, **options).fit(X, y, clients=clients)
     plain = FederatedClassifier(loss="cross_entropy", **options).fit(X, y, clients=clients)
     np.testing.assert_allclose(focal.theta_, plain.theta_, rtol=0, atol=1e-12)
     np.testing.assert_allclose(focal.predict_proba(X), plain.predict_proba(X), atol=1e-12)
+
+
+@every_engine
+def test_gamma_zero_and_the_whole_shift_is_logit_adjustment(engine):
+    X, y, clients = federation(SIZES)
+    y[(y == 2) & (np.arange(len(y)) % 3 > 0)] = 0
+    options = {"module": mlp64(), "n_rounds": 3, "engine": engine, "random_state": 0}
+    focal = FedFocalClassifier(gamma=0, logit_adjustment=1, **options).fit(X, y, clients=clients)
+    published = FederatedClassifier(loss=LogitAdjustedLoss(), **options).fit(X, y, clients=clients)
+    np.testing.assert_allclose(focal.theta_, published.theta_, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(focal.predict_proba(X), published.predict_proba(X), atol=1e-12)
+
+
+@every_engine
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_class_weights_are_sample_weights(engine, share):
+    X, y, clients = federation(SIZES)
+    weights = np.array([1.0, 3.0, 0.5])
+    options = {"n_local_epochs": 2, "engine": engine}
+    by_class = plain_fedavg(
+        mlp64(), class_weight=dict(enumerate(weights)), logit_adjustment=share, **options
+    ).fit(X, y, clients=clients)
+    by_row = plain_fedavg(mlp64(), **options)
+    if share == 0:
+        by_row.fit(X, y, sample_weight=weights[y], clients=clients)
+        np.testing.assert_allclose(by_class.theta_, by_row.theta_, rtol=0, atol=1e-12)
+    # What counts of weights is their ratio.
+    scaled = plain_fedavg(
+        mlp64(), class_weight=dict(enumerate(7 * weights)), logit_adjustment=share, **options
+    ).fit(X, y, clients=clients)
+    np.testing.assert_allclose(by_class.theta_, scaled.theta_, rtol=0, atol=1e-12)
+
+
+@every_engine
+def test_a_client_whose_rows_weigh_nothing_changes_nothing(engine):
+    X, y, clients = federation(SIZES)
+    y[clients == 0] = 0
+    options = {"class_weight": {0: 0.0}, "logit_adjustment": 0.5, "batch_size": 1000}
+    everyone = plain_fedavg(mlp64(), engine=engine, **options).fit(X, y, clients=clients)
+    some = clients != 0  # the same rounds without it: one batch of all, so shuffles do not matter
+    others = plain_fedavg(mlp64(), engine=engine, **options).fit(
+        X[some], y[some], clients=clients[some]
+    )
+    np.testing.assert_allclose(everyone.theta_, others.theta_, rtol=0, atol=1e-12)
+    alone = plain_fedavg(mlp64(), engine=engine, clients_per_round=1, n_rounds=8, **options)
+    alone.fit(X, y, clients=clients)
+    n_met = cohorts(alone.seed_, 6, 1, 8).count([0])
+    assert n_met > 0
+    assert np.isfinite(alone.theta_).all()
+    assert (alone.history_["loss"] == 0).sum() == n_met
 
 
 @every_engine

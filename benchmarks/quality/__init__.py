@@ -17,8 +17,9 @@ standardised by the training rows; pixels are divided by 255.
 rates belong to the scenario, not to the method.
 
 *Tuning.* Nothing is chosen by test rows. A quarter of each client's training rows, drawn per
-class, is held out, once per test split; on them each method chooses its learning rate, with its
-own parameter at its default. It is then trained on all training rows, once per seed: that is
+class, is held out, once per test split (where all seeds have the same test rows, with two seeds,
+whose scores are averaged); on them each method chooses its learning rate, with its own parameter at
+its default. It is then trained on all training rows, once per seed: that is
 "at default settings". Then, with that learning rate, it chooses its own parameter among three
 values on the same validation rows: that is "tuned". The measure of choice is balanced accuracy; of
 equals the smaller learning rate, or the default parameter, wins. FedFocalClassifierCV is given the

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from skfedfocal import FederatedClassifier
+from skfedfocal import FederatedClassifier, FederatedTrainingError
 from skfedfocal.losses import CrossEntropyLoss, Loss
 
 from .datasets import Task
@@ -190,6 +190,8 @@ class Climb:
         known = np.array([self.multipliers.get(int(k), 0.0) for k in cohort.clients])
         if hasattr(model, "classes_"):  # before the first round there is no model to judge
             losses = self._losses(model, task, cohort)
+            if not np.isfinite(losses).all():
+                raise FederatedTrainingError("The probabilities are no numbers any more.")
             ascent = self.eta * (losses - losses.mean() - self.eps) / len(losses)
             known = np.clip(known + ascent, 0, 100)
             self.multipliers.update(zip(cohort.clients.tolist(), known.tolist(), strict=True))

@@ -273,12 +273,12 @@ def dirichlet(n_clients: int, alpha: float, min_rows: int):
 ODD = (1, 3, 5, 7, 9)
 LONG_TAIL = {label: 1 - 0.99 * label / 9 for label in range(1, 10)}
 
-HAR = Budget((64,), n_rounds=20, n_local_epochs=2, batch_size=20, clients_per_round=10)
+HAR = Budget((64,), n_rounds=60, n_local_epochs=2, batch_size=20, clients_per_round=10)
 HEART = Budget((64,), n_rounds=30, n_local_epochs=1, batch_size=20)
 FRAUD = Budget((64,), n_rounds=30, n_local_epochs=1, batch_size=32)
 FRAUD_TRUNCATED = Budget((64,), n_rounds=15, n_local_epochs=1, batch_size=64)
 MNIST = Budget((100,), n_rounds=70, n_local_epochs=2, batch_size=20, clients_per_round=10)
-FEMNIST = Budget((100,), n_rounds=60, n_local_epochs=2, batch_size=20, clients_per_round=10)
+FEMNIST = Budget((100,), n_rounds=150, n_local_epochs=2, batch_size=20, clients_per_round=10)
 VEHICLE = Budget((64,), n_rounds=30, n_local_epochs=2, batch_size=20, clients_per_round=10)
 
 # A third of the rows. Measured with all 60,000 (5 classes cut to 2 %, Dirichlet 0.5, 50 rounds):

@@ -256,7 +256,15 @@ def _grid(name: str, *values: float) -> tuple[Own, ...]:
 def _default_of_fedfocal() -> dict[str, Any]:
     """What makes the default classifier what it is, written out so that a change shows."""
     defaults = FedFocalClassifier().get_params()
-    decisive = ("gamma", "class_weight", "client_gamma", "strategy", "selection", "average_rounds")
+    decisive = (
+        "gamma",
+        "class_weight",
+        "logit_adjustment",
+        "client_gamma",
+        "strategy",
+        "selection",
+        "average_rounds",
+    )
     return {name: defaults[name] for name in decisive if name in defaults}
 
 
@@ -269,7 +277,7 @@ def _default_of_cv() -> tuple[Own, ...]:
     if kind is None:
         return ({},)
     defaults = kind().get_params()
-    decisive = ("gammas", "class_weights", "client_gammas", "cv", "scoring")
+    decisive = ("gammas", "class_weights", "logit_adjustment", "cv")
     return ({name: repr(defaults[name]) for name in decisive if name in defaults},)
 
 
@@ -340,8 +348,11 @@ METHODS: dict[str, Method] = {
         ),
         Method("climb", "CLIMB", _climb, _grid("eta", 0.1, 1.0, 10.0)),
         _variant("fedfocal", "FedFocalClassifier", {}, *_other_gammas()),
-        _variant("focal1_federated", "focal γ=1 + federated weights", {"gamma": 1.0}),
-        _variant("focal2_federated", "focal γ=2 + federated weights", {"gamma": 2.0}),
+        _variant(
+            "focal2_federated",
+            "focal γ=2 + federated weights",
+            {"gamma": 2.0, "logit_adjustment": 0.0},
+        ),
         _variant(
             "fedfocal_focus",
             "… with client focusing as weight",

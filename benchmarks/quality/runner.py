@@ -26,6 +26,7 @@ from .methods import CHOOSES_ITSELF, METHODS, Method, Own, Setting, measure, mis
 
 Record = dict[str, Any]
 LEARNING_RATES = (0.03, 0.1, 0.3)
+N_TUNING = 2  # seeds that tune for all, where all have the same test rows
 
 
 @dataclass(frozen=True)
@@ -112,25 +113,12 @@ def phases(plan: Plan, results: Results) -> Iterator[list[Job]]:
     """
     seeds = range(plan.n_seeds)
     pairs = [(s, METHODS[m]) for s in plan.scenarios for m in plan.methods]
-    rate_jobs = [
-        job
-        for seed in seeds
-        for scenario, method in pairs
-        if _tuned_at(plan, scenario, seed) == seed
-        for job in rate_candidates(scenario, method, seed)
-    ]
-    yield _todo(rate_jobs, results)
+    tuned = [(s, m, seed) for s, m in pairs for seed in _tuning_seeds(plan, s)]
+    yield _todo([job for case in tuned for job in rate_candidates(*case)], results)
     yield _todo(
         [default_test(plan, results, s, m, seed) for seed in seeds for s, m in pairs], results
     )
-    own_jobs = [
-        job
-        for seed in seeds
-        for scenario, method in pairs
-        if _tuned_at(plan, scenario, seed) == seed
-        for job in own_candidates(results, scenario, method, seed)
-    ]
-    yield _todo(own_jobs, results)
+    yield _todo([job for case in tuned for job in own_candidates(plan, results, *case)], results)
     yield _todo(
         [tuned_test(plan, results, s, m, seed) for seed in seeds for s, m in pairs], results
     )
@@ -140,9 +128,15 @@ def _todo(jobs: Iterable[Job], results: Results) -> list[Job]:
     return [job for job in dict.fromkeys(jobs) if job not in results]
 
 
-def _tuned_at(plan: Plan, scenario: str, seed: int) -> int:
-    """The seed whose validation rows choose for this one: its own where it has its own test."""
-    return seed if plan.scenario(scenario).resplit else 0
+def _tuning_seeds(plan: Plan, scenario: str, seed: int | None = None) -> tuple[int, ...]:
+    """The seeds whose validation rows choose for this one, or all that do.
+
+    Its own where every seed has a test split of its own, else the first few.
+    """
+    seeds = tuple(range(plan.n_seeds))
+    if not plan.scenario(scenario).resplit:
+        return seeds[:N_TUNING]
+    return seeds if seed is None else (seed,)
 
 
 def rate_candidates(scenario: str, method: Method, seed: int) -> list[Job]:
@@ -152,36 +146,41 @@ def rate_candidates(scenario: str, method: Method, seed: int) -> list[Job]:
     return [Job(scenario, method.name, own, rate, seed, 0) for rate in LEARNING_RATES]
 
 
-def chosen_rate(results: Results, scenario: str, method: Method, seed: int) -> float:
+def chosen_rate(plan: Plan, results: Results, scenario: str, method: Method, seed: int) -> float:
     if method.name in CHOOSES_ITSELF:
         method = METHODS["fedfocal"]
     if not method.tunes_rate:
         return LEARNING_RATES[0]
-    return _best(results, rate_candidates(scenario, method, seed)).learning_rate
+    seeds = _tuning_seeds(plan, scenario, seed)
+    return _best(results, [rate_candidates(scenario, method, s) for s in seeds]).learning_rate
 
 
-def own_candidates(results: Results, scenario: str, method: Method, seed: int) -> list[Job]:
+def own_candidates(
+    plan: Plan, results: Results, scenario: str, method: Method, seed: int
+) -> list[Job]:
     if len(method.own) == 1:
         return []
-    rate = chosen_rate(results, scenario, method, seed)
+    rate = chosen_rate(plan, results, scenario, method, seed)
     return [Job(scenario, method.name, canonical(own), rate, seed, 0) for own in method.own]
 
 
 def default_test(plan: Plan, results: Results, scenario: str, method: Method, seed: int) -> Job:
-    rate = chosen_rate(results, scenario, method, _tuned_at(plan, scenario, seed))
+    rate = chosen_rate(plan, results, scenario, method, seed)
     return Job(scenario, method.name, canonical(method.own[0]), rate, seed)
 
 
 def tuned_test(plan: Plan, results: Results, scenario: str, method: Method, seed: int) -> Job:
-    candidates = own_candidates(results, scenario, method, _tuned_at(plan, scenario, seed))
-    if not candidates:
+    if len(method.own) == 1:
         return default_test(plan, results, scenario, method, seed)
+    seeds = _tuning_seeds(plan, scenario, seed)
+    candidates = [own_candidates(plan, results, scenario, method, s) for s in seeds]
     return replace(_best(results, candidates), seed=seed, fold=None)
 
 
-def _best(results: Results, candidates: list[Job]) -> Job:
-    """The candidate with the best validation score; the first of equals."""
-    return max(candidates, key=results.score)
+def _best(results: Results, candidates: list[list[Job]]) -> Job:
+    """The candidate with the best mean validation score over the seeds; the first of equals."""
+    means = np.mean([[results.score(job) for job in of_seed] for of_seed in candidates], axis=0)
+    return candidates[0][int(means.argmax())]
 
 
 # -- doing it --------------------------------------------------------------------------------

@@ -53,6 +53,11 @@ class BlockRows:
         The loss's; of all clients, or of each.
     like : Tensor
         Of the type and on the device of the parameters.
+
+    Attributes
+    ----------
+    mean_weights : ndarray of shape (m,)
+        Mean class weight of each client's rows.
     """
 
     def __init__(
@@ -68,9 +73,15 @@ class BlockRows:
         self._rows = rows
         y = rows.labels(block.places)
         weight = block.share * rows.weights(block.places)
+        self.mean_weights = np.ones(len(block.members))
         if class_weight is not None:
-            of_client = class_weight.ndim == 2
-            weight = weight * (class_weight[block.owners(), y] if of_client else class_weight[y])
+            owner, m = block.owners(), len(block.members)
+            of_row = class_weight[y] if class_weight.ndim == 1 else class_weight[owner, y]
+            # Each client's rows weigh 1 on average, so that its steps keep their length.
+            there = np.where(block.share > 0, rows.weights(block.places), 0.0)
+            mean = np.bincount(owner, there * of_row, m) / np.bincount(owner, there, m)
+            weight = weight * of_row / np.where(mean > 0, mean, 1.0)[owner]
+            self.mean_weights = mean
         self.labels = torch.from_numpy(y).to(like.device)
         self.weight = torch.from_numpy(weight).to(like)
 

@@ -23,6 +23,9 @@ class Updates:
         Client numbers.
     sizes : ndarray of shape (m,)
         Sum of the sample weights of the client's rows.
+    mean_weights : ndarray of shape (m,)
+        Mean class weight of the client's rows; 1 without class weights. The client counts by its
+        size times this. With two classes it tells how many rows of each the client has.
     losses : ndarray of shape (m,)
         Mean of the local loss over the client's batches, as they were met in training.
     recalls : ndarray of shape (m,) or None
@@ -38,6 +41,7 @@ class Updates:
         self,
         clients: NDArray[np.int64],
         sizes: NDArray[np.float64],
+        mean_weights: NDArray[np.float64],
         losses: NDArray[np.float64],
         recalls: NDArray[np.float64] | None,
         validation: NDArray[np.float64] | None,
@@ -45,6 +49,7 @@ class Updates:
     ):
         self.clients = clients
         self.sizes = sizes
+        self.mean_weights = mean_weights
         self.losses = losses
         self.recalls = recalls
         self.validation = validation
@@ -68,6 +73,7 @@ class Updates:
         return Updates(
             self.clients[keep],
             self.sizes[keep],
+            self.mean_weights[keep],
             self.losses[keep],
             None if self.recalls is None else self.recalls[keep],
             None if self.validation is None else self.validation[keep],

@@ -24,13 +24,14 @@ class Evaluation:
     ----------
     hits, counts : ndarray of shape (m, n_classes)
         Weight of the rows of each class that the model gets right, and of all.
-    loss : ndarray of shape (m,)
-        Sum of the objective's weighted loss.
+    loss, weight : ndarray of shape (m,)
+        Sums of the rows' losses, by their weight in the objective, and of these weights.
     """
 
     hits: NDArray[np.float64]
     counts: NDArray[np.float64]
     loss: NDArray[np.float64]
+    weight: NDArray[np.float64]
 
     @property
     def recall(self) -> NDArray[np.float64]:
@@ -65,24 +66,37 @@ def evaluate(
     offsets, sizes = rows.layout.offsets, rows.layout.sizes[members]
     owners = np.repeat(np.arange(len(members)), sizes)
     places = np.arange(len(owners)) + np.repeat(offsets[members] - np.cumsum(sizes) + sizes, sizes)
-    hits, counts = np.zeros((2, len(members), rows.n_classes))
-    loss = np.zeros(len(members))
+    cells = np.zeros((2, len(members) * rows.n_classes))
+    sums = np.zeros((2, len(members)))
     label_counts = rows.label_counts(members) if plan.needs_own_counts else None
     class_weight = plan.class_weights(label_counts)
     for lo in range(0, len(places), _SEGMENT_ROWS):
         here, owner = places[lo : lo + _SEGMENT_ROWS], owners[lo : lo + _SEGMENT_ROWS]
-        y = rows.labels(here)
-        weight = np.broadcast_to(rows.weights(here), y.shape)
+        labels = rows.labels(here)
+        weight = np.broadcast_to(rows.weights(here), labels.shape)
         logits = predict(rows.features(here))
-        np.add.at(counts, (owner, y), weight)
-        np.add.at(hits, (owner, y), weight * (logits.argmax(1).cpu().numpy() == y))
-        if class_weight is not None:
-            weight = weight * (
-                class_weight[y] if class_weight.ndim == 1 else class_weight[owner, y]
-            )
+        y = torch.as_tensor(labels, device=logits.device)
         constants = plan.loss_constants(label_counts, logits)
         if constants is not None and constants.ndim == 2:
             constants = constants[torch.as_tensor(owner)]
-        losses = plan.loss(logits, torch.as_tensor(y, device=logits.device), constants)
-        np.add.at(loss, owner, weight * losses.cpu().numpy())
-    return Evaluation(hits, counts, loss)
+        scores = logits if plan.loss.keeps_order else plan.loss.log_posterior(logits, constants)
+        hit = (scores.argmax(1) == y).cpu().numpy()
+        _add(cells, owner * rows.n_classes + labels, (weight * hit, weight))
+        if class_weight is not None:
+            of_class = class_weight.ndim == 1
+            weight = weight * (class_weight[labels] if of_class else class_weight[owner, labels])
+        losses = plan.loss(logits, y, constants).cpu().numpy()
+        _add(sums, owner, (weight * losses, weight))
+    hits, counts = cells.reshape(2, len(members), rows.n_classes)
+    return Evaluation(hits, counts, *sums)
+
+
+def _add(
+    tables: NDArray[np.float64],
+    places: NDArray[np.int64],
+    columns: tuple[NDArray[np.float64], ...],
+) -> None:
+    """Add each column of values into its table at the given places."""
+    first, end = int(places.min()), int(places.max()) + 1
+    for table, values in zip(tables, columns, strict=True):
+        table[first:end] += np.bincount(places - first, values, minlength=end - first)

@@ -52,21 +52,25 @@ class LoopEngine(Engine):
             load_flat(self.module, theta)
             recalls = self._evaluate(self.rows, client, plan).recall if want_recall else None
             validation = self._validate(client, plan) if want_validation else None
-            loss = self._train_client(client, round_, plan)
+            loss, mean_weight = self._train_client(client, round_, plan)
             yield Updates(
                 clients=np.array([client]),
                 sizes=self.sizes[[client]],
+                mean_weights=np.array([mean_weight]),
                 losses=np.array([loss]),
                 recalls=recalls,
                 validation=validation,
                 deltas=(flatten(self.module) - theta)[None],
             )
 
-    def _train_client(self, client: int, round_: int, plan: LocalPlan) -> float:
-        """Local epochs of one client; returns its mean training loss."""
+    def _train_client(self, client: int, round_: int, plan: LocalPlan) -> tuple[float, float]:
+        """Local epochs of one client; returns its mean loss and mean class weight."""
         first, end = self.rows.layout.offsets[client : client + 2]
         counts = self.rows.label_counts(np.array([client]))[0]
+        mean_weight = 1.0
         class_weight = plan.class_weights(counts)
+        if class_weight is not None:
+            mean_weight = float(counts @ class_weight / counts.sum())
         params: list[Tensor] = list(trainable(self.module))
         start = [p.detach().clone() for p in params]
         momenta = [torch.zeros_like(p) for p in params]
@@ -84,7 +88,7 @@ class LoopEngine(Engine):
                     y = self.rows.labels(places)
                     weights = np.broadcast_to(self.rows.weights(places), y.shape)
                     if class_weight is not None:
-                        weights = weights * class_weight[y]
+                        weights = weights * class_weight[y] / (mean_weight or 1.0)
                     logits = self.module(self.rows.features(places))
                     losses = plan.loss(logits, torch.as_tensor(y, device=logits.device), constants)
                     weighted = losses * torch.as_tensor(weights.copy()).to(losses)
@@ -95,7 +99,7 @@ class LoopEngine(Engine):
                     with torch.no_grad():
                         sgd_step(params, list(gradients), momenta, start, plan)
                     batch_losses.append(float(loss.detach()))
-        return float(np.mean(batch_losses))
+        return float(np.mean(batch_losses)), mean_weight
 
     def _evaluate(self, rows: FederatedRows, client: int, plan: LocalPlan) -> Evaluation:
         self.module.eval()
@@ -105,7 +109,7 @@ class LoopEngine(Engine):
     def _validate(self, client: int, plan: LocalPlan) -> NDArray[np.float64]:
         assert self.held_out is not None
         found = self._evaluate(self.held_out, client, plan)
-        return np.stack([found.loss, found.counts.sum(1)], 1)
+        return np.stack([found.loss, found.weight], 1)
 
 
 _STREAM = 2  # apart from the selection's

@@ -111,9 +111,8 @@ class ManyFederations:
             of = whose[block.positions]
             own = [leaf[torch.as_tensor(of)] for leaf in start]
             stacks = [leaf.clone() for leaf in own]
-            losses = self.kernel.train_stacks(
-                stacks, own, self._rows(requests, block, of, own[0]), round_, plan
-            )
+            rows = self._rows(requests, block, of, own[0])
+            losses = self.kernel.train_stacks(stacks, own, rows, round_, plan)
             for i in np.unique(of):
                 mine = np.flatnonzero(of == i)
                 clients = cohort[block.positions[mine]]
@@ -122,6 +121,7 @@ class ManyFederations:
                     Updates(
                         clients=clients,
                         sizes=self.rows.sizes[block.members[mine]],
+                        mean_weights=rows.mean_weights[mine],
                         losses=losses[mine],
                         recalls=None,
                         validation=None,

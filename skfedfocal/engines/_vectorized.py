@@ -82,6 +82,7 @@ class VectorizedEngine(Engine):
             yield Updates(
                 clients=block.members,
                 sizes=self.sizes[block.members],
+                mean_weights=rows.mean_weights,
                 losses=losses,
                 recalls=recalls,
                 validation=validation,
@@ -104,4 +105,4 @@ class VectorizedEngine(Engine):
     ) -> NDArray[np.float64]:
         assert self.held_out is not None
         found = self._evaluate(self.held_out, start, members, plan)
-        return np.stack([found.loss, found.counts.sum(1)], 1)
+        return np.stack([found.loss, found.weight], 1)

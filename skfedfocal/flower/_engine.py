@@ -142,7 +142,9 @@ class GridEngine(Engine):
             if site.node in replies:
                 try:
                     good.append(
-                        self._read(replies[site.node], int(k), theta, want_recall, want_validation)
+                        self._read(
+                            replies[site.node], int(k), theta, plan, want_recall, want_validation
+                        )
                     )
                 except BadReply as bad:
                     reasons[int(k)] = str(bad)
@@ -172,13 +174,16 @@ class GridEngine(Engine):
         content: RecordDict,
         number: int,
         theta: Tensor,
+        plan: LocalPlan,
         want_recall: bool,
         want_validation: bool,
     ) -> Updates:
         """Check a reply and take it apart; its size is that of round 0, whatever it says."""
         try:
             delta = read_delta(content, theta.cpu().numpy())
-            loss, recall, validation = read_report(content, want_recall, want_validation)
+            mean_weight, loss, recall, validation = read_report(
+                content, plan.weight_range, want_recall, want_validation
+            )
         except BadReply:
             raise
         except Exception as error:
@@ -186,6 +191,7 @@ class GridEngine(Engine):
         return Updates(
             clients=np.array([number]),
             sizes=self.sizes[[number]],
+            mean_weights=np.array([mean_weight]),
             losses=np.array([loss]),
             recalls=None if recall is None else np.array([recall]),
             validation=None if validation is None else np.array([validation]),

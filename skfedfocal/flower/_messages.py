@@ -43,6 +43,7 @@ def read_theta(content: RecordDict) -> Tensor:
 def write_updates(updates: Updates) -> RecordDict:
     """A site's reply: its update and what it reports."""
     report = {
+        "mean_weight": float(updates.mean_weights[0]),
         "loss": float(updates.losses[0]),
         "recall": None if updates.recalls is None else float(updates.recalls[0]),
         "validation": None if updates.validation is None else updates.validation[0].tolist(),
@@ -86,17 +87,21 @@ def read_delta(content: RecordDict, wanted: NDArray[Any]) -> NDArray[Any]:
 
 
 def read_report(
-    content: RecordDict, want_recall: bool, want_validation: bool
-) -> tuple[float, float | None, list[float] | None]:
-    """Loss, and recall and validation where asked for, each within its range."""
+    content: RecordDict, weights: tuple[float, float], want_recall: bool, want_validation: bool
+) -> tuple[float, float, float | None, list[float] | None]:
+    """Mean weight, loss, and recall and validation where asked for, each within its range."""
     report = read_facts(content["report"])
+    mean_weight = float(report["mean_weight"])
     loss = float(report["loss"])
     recall = float(report["recall"]) if want_recall else None
     validation = [float(v) for v in report["validation"]] if want_validation else None
+    least, most = weights
+    if not least * (1 - 1e-9) <= mean_weight <= most * (1 + 1e-9):
+        raise BadReply(f"its mean class weight is {mean_weight}, not in {least} to {most}")
     if not np.isfinite(loss):
         raise BadReply(f"its loss is {loss}")
     if recall is not None and not 0 <= recall <= 1 + 1e-9:
         raise BadReply(f"its recall is {recall}")
     if validation is not None and (len(validation) != 2 or not np.isfinite(validation).all()):
         raise BadReply(f"its validation loss is {validation}")
-    return loss, recall, validation
+    return mean_weight, loss, recall, validation

@@ -1,0 +1,294 @@
+"""Focal loss and the posterior that its minimiser stands for."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval
+from torch import Tensor
+
+from skfedfocal._component import InvalidParameterError
+from skfedfocal.losses._loss import Loss, against_others, stable_softplus
+
+
+class FocalLoss(Loss):
+    r"""Focal loss, :math:`-(1 - p_y)^{\gamma} \log p_y`.
+
+    Rows that the model already gets right (:math:`p_y` near 1) count less, by the power
+    :math:`\gamma`. Class weights multiply it from outside (``class_weight`` of the classifier).
+
+    Parameters
+    ----------
+    gamma : float or array-like of shape (n_classes,), default=2.0
+        Focusing parameter, at least 0; 0 is cross-entropy. An array gives each class (by the row's
+        label, in the order of ``classes_``) its own.
+    logit_adjustment : float, default=0.0
+        Share :math:`\tau` of the class weighting that shifts logits instead of weighing rows, in
+        [0, 1]: with class weights w, a row weighs :math:`w_y^{1-\tau}` and its loss is that of
+        :math:`z - \tau \ln w`. Without class weights, and with "local" ones, there is no shift.
+
+    Notes
+    -----
+    Focal loss is not a proper scoring rule: the softmax :math:`q` of its minimiser is not the
+    class posterior :math:`\eta`. The posterior is :math:`\eta_k \propto h(q_k)` with
+
+    .. math:: h(v) = \frac{v}{(1-v)^{\gamma} - \gamma (1-v)^{\gamma-1} v \ln v},
+
+    which `log_posterior` evaluates in log space, finite for every finite logit. The map keeps the
+    order of the classes for one gamma; focal loss alone hence leaves the Bayes decision as it is.
+
+    Weights alone (:math:`\tau = 0`) make rare rows take steps that are long by their weight; the
+    shift alone (:math:`\tau = 1`, for gamma 0 that of logit adjustment [3]_) moves the common rows
+    instead and learns rare classes late. Both stand for the same population, and so does any
+    division between them, for which [4]_ is a general form: the posterior map undoes the shift.
+
+    References
+    ----------
+    .. [1] T.-Y. Lin et al., "Focal loss for dense object detection", ICCV 2017.
+    .. [2] N. Charoenphakdee et al., "On focal loss for class-posterior probability estimation: a
+       theoretical perspective", CVPR 2021.
+    .. [3] A. Menon et al., "Long-tail learning via logit adjustment", ICLR 2021.
+    .. [4] G. R. Kini et al., "Label-imbalanced and group-sensitive classification under
+       overparameterization", NeurIPS 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import FocalLoss
+    >>> FocalLoss(gamma=2.0)(torch.zeros(1, 2), torch.tensor([0]))
+    tensor([0.1733])
+    """
+
+    _parameter_constraints = {
+        "gamma": [Interval(Real, 0, None, closed="left"), "array-like"],
+        "logit_adjustment": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, gamma: Any = 2.0, logit_adjustment: float = 0.0):
+        self.gamma = gamma
+        self.logit_adjustment = logit_adjustment
+
+    def check_params(self) -> None:
+        super().check_params()
+        gamma = np.asarray(self.gamma)
+        numeric = gamma.dtype.kind in "iuf" and gamma.ndim <= 1 and gamma.size > 0
+        if not (numeric and np.isfinite(gamma).all() and (gamma >= 0).all()):
+            raise InvalidParameterError(
+                "gamma must be a finite number of at least 0, or one such number per class; "
+                f"got {self.gamma!r}."
+            )
+
+    @property
+    def keeps_order(self) -> bool:
+        return np.ndim(self.gamma) == 0 and (self.logit_adjustment == 0 or self.gamma == 0)
+
+    def divide(self, class_weight: np.ndarray) -> tuple[np.ndarray, Tensor | None]:
+        if self.logit_adjustment == 0:
+            return class_weight, None
+        there = class_weight > 0
+        # A class that weighs nothing has no rows to learn from: it is shifted as the rarest one.
+        filled = np.where(there, class_weight, class_weight.max())
+        shift = self.logit_adjustment * np.log(class_weight.max() / filled)
+        of_rows = np.where(there, filled ** (1 - self.logit_adjustment), 0.0)
+        return of_rows, torch.as_tensor(shift - shift.max())
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+        logits, gamma = self._shifted(logits, constants)
+        others, _ = against_others(logits, y)
+        return focal_value(others, self._by_row(logits, y) if gamma is None else gamma)
+
+    def gradient(
+        self, logits: Tensor, y: Tensor, constants: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        logits, gamma = self._shifted(logits, constants)
+        return focal_gradient(logits, y, self._by_row(logits, y) if gamma is None else gamma)
+
+    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        shifted, gamma = self._shifted(logits, constants)
+        by_class = self._by_class(logits) if gamma is None else gamma.unsqueeze(-1)
+        posterior = focal_log_posterior(shifted, by_class)
+        return (
+            posterior if shifted is logits else torch.log_softmax(posterior + logits - shifted, -1)
+        )
+
+    @staticmethod
+    def _shifted(logits: Tensor, constants: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the constants say: a shift of the logits, then a gamma in place of the loss's own.
+
+        Either may be missing.
+        """
+        if constants is None:
+            return logits, None
+        n_classes = logits.shape[-1]
+        if constants.shape[-1] >= n_classes:
+            logits, constants = logits + constants[..., :n_classes], constants[..., n_classes:]
+        return logits, constants[..., 0] if constants.shape[-1] else None
+
+    def _by_class(self, logits: Tensor) -> float | Tensor:
+        """Gamma by class."""
+        if np.ndim(self.gamma) == 0:
+            return float(self.gamma)
+        if len(self.gamma) != logits.shape[-1]:
+            raise ValueError(
+                f"gamma has {len(self.gamma)} entries but there are {logits.shape[-1]} classes."
+            )
+        return torch.as_tensor(self.gamma, dtype=logits.dtype, device=logits.device)
+
+    def _by_row(self, logits: Tensor, y: Tensor) -> float | Tensor:
+        """Gamma by row."""
+        gamma = self._by_class(logits)
+        return gamma[y] if isinstance(gamma, Tensor) else gamma
+
+
+class SampleDependentFocalLoss(Loss):
+    r"""Focal loss whose focusing depends on how wrong the model is on the row.
+
+    Rows with :math:`p_y` below the threshold get the first gamma, the others the second.
+
+    Parameters
+    ----------
+    gamma_hard : float, default=5.0
+        Focusing of rows with ``p_y < threshold``, at least 0.
+    gamma_easy : float, default=3.0
+        Focusing of the other rows, at least 0.
+    threshold : float, default=0.2
+        Probability of the true class that parts them, in (0, 1).
+
+    Notes
+    -----
+    The defaults are the published FLSD-53 [1]_. The posterior map takes each class's own gamma and
+    holds wherever the loss is smooth; across the threshold the order of classes can change.
+
+    References
+    ----------
+    .. [1] J. Mukhoti et al., "Calibrating deep neural networks using focal loss", NeurIPS 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import SampleDependentFocalLoss
+    >>> SampleDependentFocalLoss()(torch.zeros(1, 2), torch.tensor([0]))
+    tensor([0.0866])
+    """
+
+    _parameter_constraints = {
+        "gamma_hard": [Interval(Real, 0, None, closed="left")],
+        "gamma_easy": [Interval(Real, 0, None, closed="left")],
+        "threshold": [Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def __init__(self, gamma_hard: float = 5.0, gamma_easy: float = 3.0, threshold: float = 0.2):
+        self.gamma_hard = gamma_hard
+        self.gamma_easy = gamma_easy
+        self.threshold = threshold
+
+    def _gamma(self, probability: Tensor) -> Tensor:
+        hard = probability.detach() < self.threshold
+        return torch.where(hard, float(self.gamma_hard), float(self.gamma_easy)).to(probability)
+
+    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
+        others, _ = against_others(logits, y)
+        return focal_value(others, self._gamma(torch.sigmoid(-others)))
+
+    def gradient(
+        self, logits: Tensor, y: Tensor, constants: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        others, _ = against_others(logits, y)
+        return focal_gradient(logits, y, self._gamma(torch.sigmoid(-others)))
+
+    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        return focal_log_posterior(logits, self._gamma(torch.softmax(logits, -1)))
+
+
+def focal_value(others: Tensor, gamma: float | Tensor) -> Tensor:
+    """Focal loss from ``others = logsumexp(z of the other classes) - z_y``, of any shape."""
+    return torch.exp(-gamma * stable_softplus(-others)) * stable_softplus(others)
+
+
+def focal_gradient(logits: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor]:
+    r"""Focal loss of each row and its derivative by the logits, free of divisions.
+
+    With :math:`d = \log\sum_{k \ne y} e^{z_k} - z_y`, :math:`p_y = \sigma(-d)`, the derivative by d
+    is :math:`(1-p_y)^{\gamma} [\gamma p_y\, \mathrm{softplus}(d) + 1 - p_y]`.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (..., n_classes)
+        What the module puts out.
+    y : int64 Tensor of shape (...)
+        Class numbers.
+    gamma : float or Tensor that broadcasts with y
+        Focusing parameter, of each row.
+
+    Returns
+    -------
+    rows : Tensor of shape (...)
+        Loss of each row.
+    gradient : Tensor of shape (..., n_classes)
+        Its derivative by the logits.
+    """
+    if logits.shape[-1] == 2:
+        sign = 1 - 2 * y.to(logits.dtype)  # from class 1's logit to the other one's lead
+        others = (logits[..., 1] - logits[..., 0]).mul_(sign)
+    else:
+        others, gradient = against_others(logits, y)
+    log_loss = stable_softplus(others)
+    wrong = torch.sigmoid(others)
+    focus = wrong**gamma
+    slope = (((1 - wrong) * log_loss).mul_(gamma) + wrong).mul_(focus)
+    rows = focus.mul_(log_loss)
+    if logits.shape[-1] == 2:
+        slope.mul_(sign)
+        return rows, torch.stack((-slope, slope), -1)
+    gradient.scatter_(-1, y.unsqueeze(-1), -1.0)
+    return rows, gradient.mul_(slope.unsqueeze(-1))
+
+
+def focal_log_posterior(logits: Tensor, gamma: float | Tensor) -> Tensor:
+    """Log of the class posterior whose focal minimiser has these logits.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (..., n_classes)
+        What the module puts out.
+    gamma : float or Tensor that broadcasts with logits
+        Focusing parameter, of each class where there are several.
+
+    Returns
+    -------
+    log_posterior : Tensor of shape (..., n_classes)
+        Finite for every finite logit.
+    """
+    if logits.shape[-1] == 2 and not isinstance(gamma, Tensor):
+        return _binary_log_posterior(logits, gamma)
+    log_q = torch.log_softmax(logits, -1)
+    log_not_q = torch.log1p(-log_q.exp())
+    log_surprise = torch.log(-log_q)  # log(-log q)
+    # Only the largest class can be so near to 1 that these three lose their digits.
+    top = logits.argmax(-1, keepdim=True)
+    others, _ = against_others(logits, top.squeeze(-1))
+    others = others.unsqueeze(-1)
+    log_q = log_q.scatter(-1, top, -stable_softplus(others))
+    log_not_q = log_not_q.scatter(-1, top, -stable_softplus(-others))
+    tiny = others < -30  # there log softplus(d) = d to double precision
+    surprise = torch.where(tiny, others, stable_softplus(others.clamp(min=-30)).log())
+    log_surprise = log_surprise.scatter(-1, top, surprise)
+    ratio = torch.exp(log_q + log_surprise - log_not_q)
+    return torch.log_softmax(log_q - gamma * log_not_q - torch.log1p(gamma * ratio), -1)
+
+
+def _binary_log_posterior(logits: Tensor, gamma: float) -> Tensor:
+    """The same for two classes, from their log-odds, which costs a fraction."""
+    odds = logits[..., 1] - logits[..., 0]
+    lead = odds.abs()
+    tail = torch.exp(-lead)
+    log_loss = torch.log1p(tail)  # of the class ahead; that of the other is larger by the lead
+    # -q log q / (1 - q) for both
+    ahead = torch.where(tail > 1e-18, log_loss / tail, 1.0)
+    behind = (lead + log_loss) * tail
+    lead = (1 + gamma) * lead + torch.log1p(gamma * behind) - torch.log1p(gamma * ahead)
+    posterior = torch.copysign(lead, odds)
+    return torch.stack((-stable_softplus(posterior), -stable_softplus(-posterior)), -1)

@@ -517,6 +517,18 @@ def test_replies_that_cannot_be_read_are_left_out(scaled, garble):
     assert left_out(model) == [(2, "north")]
 
 
+def test_a_site_cannot_make_itself_heavier_than_any_class(scaled):
+    """It says how much its rows weigh on average, which lies between the class weights."""
+    grid = Garbled(by_site(*scaled), module=double_mlp)
+    for claimed in (1e6, -1.0, float("nan")):
+        grid.garble = lambda content, claimed=claimed: content.update(
+            report=ConfigRecord({"json": json.dumps({"loss": 0.1, "mean_weight": claimed})})
+        )
+        with pytest.warns(RuntimeWarning, match="Round 2 .*mean class weight"):
+            model = federate(grid, classifier(class_weight="balanced"))
+        assert left_out(model) == [(2, "north")]
+
+
 def _pickled():
     from flwr.app import Array
 
@@ -627,7 +639,7 @@ def test_a_finished_checkpoint_gives_the_model_again_or_goes_on(scaled, tmp_path
         ({"learning_rate": 0.01}, "learning_rate"),
         ({"strategy": "fedprox"}, "strategy"),
         ({"random_state": 8}, "random_state"),
-        ({"gamma": 1.0}, "gamma"),
+        ({"gamma": 2.0}, "gamma"),
     ],
 )
 def test_a_checkpoint_of_other_parameters_is_refused(scaled, tmp_path, change, name):

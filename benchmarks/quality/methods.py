@@ -353,6 +353,8 @@ METHODS: dict[str, Method] = {
             "focal γ=2 + federated weights",
             {"gamma": 2.0, "logit_adjustment": 0.0},
         ),
+        _variant("fedfocal_rows", "… with weights of rows alone", {"logit_adjustment": 0.0}),
+        _variant("fedfocal_logits", "… with shifted logits alone", {"logit_adjustment": 1.0}),
         _variant(
             "fedfocal_focus",
             "… with client focusing as weight",

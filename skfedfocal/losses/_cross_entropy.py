@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from skfedfocal.losses._loss import Loss, against_others, stable_softplus
+from skfedfocal.losses._loss import Loss, against_others, exponentials, log_softmax, stable_softplus
 
 
 class CrossEntropyLoss(Loss):
@@ -33,12 +32,10 @@ class CrossEntropyLoss(Loss):
         self, logits: Tensor, y: Tensor, constants: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         index = y.unsqueeze(-1)
-        top = logits.amax(-1, keepdim=True)  # by hand, see `against_others`
-        gradient = (logits - top).exp_()
-        total = gradient.sum(-1, keepdim=True)
+        top, gradient, total = exponentials(logits)
         rows = (total.log() + top - logits.gather(-1, index)).squeeze(-1)
         gradient.div_(total)
         return rows, gradient.scatter_add_(-1, index, gradient.new_full(index.shape, -1.0))
 
     def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
-        return torch.log_softmax(logits, -1)
+        return log_softmax(logits)

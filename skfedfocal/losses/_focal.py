@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from skfedfocal._component import InvalidParameterError
-from skfedfocal.losses._loss import Loss, against_others, stable_softplus
+from skfedfocal.losses._loss import Loss, against_others, log_softmax, stable_softplus
 
 
 class FocalLoss(Loss):
@@ -109,10 +109,9 @@ class FocalLoss(Loss):
     def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
         shifted, gamma = self._shifted(logits, constants)
         by_class = self._by_class(logits) if gamma is None else gamma.unsqueeze(-1)
-        posterior = focal_log_posterior(shifted, by_class)
-        return (
-            posterior if shifted is logits else torch.log_softmax(posterior + logits - shifted, -1)
-        )
+        if constants is None or shifted is logits:
+            return focal_log_posterior(shifted, by_class)
+        return focal_log_posterior(shifted, by_class, -constants[..., : logits.shape[-1]])
 
     @staticmethod
     def _shifted(logits: Tensor, constants: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -247,7 +246,9 @@ def focal_gradient(logits: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Te
     return rows, gradient.mul_(slope.unsqueeze(-1))
 
 
-def focal_log_posterior(logits: Tensor, gamma: float | Tensor) -> Tensor:
+def focal_log_posterior(
+    logits: Tensor, gamma: float | Tensor, shift: Tensor | None = None
+) -> Tensor:
     """Log of the class posterior whose focal minimiser has these logits.
 
     Parameters
@@ -256,6 +257,8 @@ def focal_log_posterior(logits: Tensor, gamma: float | Tensor) -> Tensor:
         What the module puts out.
     gamma : float or Tensor that broadcasts with logits
         Focusing parameter, of each class where there are several.
+    shift : Tensor that broadcasts with logits, default=None
+        Log of the factors that take the posterior to another population.
 
     Returns
     -------
@@ -263,24 +266,24 @@ def focal_log_posterior(logits: Tensor, gamma: float | Tensor) -> Tensor:
         Finite for every finite logit.
     """
     if logits.shape[-1] == 2 and not isinstance(gamma, Tensor):
-        return _binary_log_posterior(logits, gamma)
-    log_q = torch.log_softmax(logits, -1)
-    log_not_q = torch.log1p(-log_q.exp())
-    log_surprise = torch.log(-log_q)  # log(-log q)
-    # Only the largest class can be so near to 1 that these three lose their digits.
+        return _binary_log_posterior(logits, gamma, shift)
     top = logits.argmax(-1, keepdim=True)
-    others, _ = against_others(logits, top.squeeze(-1))
-    others = others.unsqueeze(-1)
-    log_q = log_q.scatter(-1, top, -stable_softplus(others))
-    log_not_q = log_not_q.scatter(-1, top, -stable_softplus(-others))
-    tiny = others < -30  # there log softplus(d) = d to double precision
-    surprise = torch.where(tiny, others, stable_softplus(others.clamp(min=-30)).log())
-    log_surprise = log_surprise.scatter(-1, top, surprise)
-    ratio = torch.exp(log_q + log_surprise - log_not_q)
-    return torch.log_softmax(log_q - gamma * log_not_q - torch.log1p(gamma * ratio), -1)
+    others = against_others(logits, top.squeeze(-1))[0].unsqueeze(-1)
+    log_q = logits - logits.gather(-1, top) - stable_softplus(others)
+    q = log_q.exp()
+    log_not_q = torch.log1p(-q)
+    ratio = -log_q * q / (1 - q)
+    # Only the largest class can be so near to 1 that these lose their digits.
+    log_not_q.scatter_(-1, top, -stable_softplus(-others))
+    near_one = others < -30  # there softplus(d) = exp(d) to double precision
+    bounded = others.clamp(min=-30)
+    largest = torch.where(near_one, 1.0, stable_softplus(bounded) * torch.exp(-bounded))
+    ratio.scatter_(-1, top, largest)
+    posterior = log_q - gamma * log_not_q - torch.log1p(gamma * ratio)
+    return log_softmax(posterior if shift is None else posterior + shift)
 
 
-def _binary_log_posterior(logits: Tensor, gamma: float) -> Tensor:
+def _binary_log_posterior(logits: Tensor, gamma: float, shift: Tensor | None) -> Tensor:
     """The same for two classes, from their log-odds, which costs a fraction."""
     odds = logits[..., 1] - logits[..., 0]
     lead = odds.abs()
@@ -291,4 +294,6 @@ def _binary_log_posterior(logits: Tensor, gamma: float) -> Tensor:
     behind = (lead + log_loss) * tail
     lead = (1 + gamma) * lead + torch.log1p(gamma * behind) - torch.log1p(gamma * ahead)
     posterior = torch.copysign(lead, odds)
+    if shift is not None:
+        posterior += shift[..., 1] - shift[..., 0]
     return torch.stack((-stable_softplus(posterior), -stable_softplus(-posterior)), -1)

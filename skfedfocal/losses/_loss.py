@@ -73,13 +73,25 @@ class Loss(Component):
 def against_others(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """``logsumexp(z_others) - z_y`` (...) and the softmax among the others (..., n_classes)."""
     index = y.unsqueeze(-1)
-    # By hand: torch's softmax over a short last axis takes three times as long.
-    others = logits.scatter(-1, index, -torch.inf)
-    top = others.detach().amax(-1, keepdim=True)
-    others = (others - top).exp()
-    total = others.sum(-1, keepdim=True)
+    top, weights, total = exponentials(logits.scatter(-1, index, -torch.inf))
     margin = total.log() + top - logits.gather(-1, index)
-    return margin.squeeze(-1), others / total
+    return margin.squeeze(-1), weights / total
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log of the softmax over the classes."""
+    top, _, total = exponentials(logits)
+    return (logits - top).sub_(total.log())
+
+
+def exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Largest logit, exponentials below it, and their sum over the classes.
+
+    By hand: torch's softmax over a short last axis takes three times as long.
+    """
+    top = logits.detach().amax(-1, keepdim=True)
+    weights = (logits - top).exp()
+    return top, weights, weights.sum(-1, keepdim=True)
 
 
 def stable_softplus(x: Tensor) -> Tensor:

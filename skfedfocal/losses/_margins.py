@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from skfedfocal.losses._cross_entropy import CrossEntropyLoss
-from skfedfocal.losses._loss import Loss
+from skfedfocal.losses._loss import Loss, log_softmax
 
 
 class LogitAdjustedLoss(Loss):
@@ -71,7 +71,7 @@ class LogitAdjustedLoss(Loss):
         return CrossEntropyLoss().gradient(self._adjusted(logits, constants), y)
 
     def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
-        return torch.log_softmax(logits, -1)
+        return log_softmax(logits)
 
     def decision_prior(self, prior: np.ndarray) -> np.ndarray:
         return prior ** (1 - self.tau)
@@ -147,11 +147,11 @@ class LDAMLoss(Loss):
         return rows, gradient.mul_(self.scale)
 
     def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
-        log_q = torch.log_softmax(self.scale * logits, -1)
+        log_q = log_softmax(self.scale * logits)
         if constants is None:
             return log_q
         shrunk = -torch.expm1(-self.scale * constants)  # 1 - exp(-s m), below 1
-        return torch.log_softmax(log_q + torch.log1p(-log_q.exp() * shrunk), -1)
+        return log_softmax(log_q + torch.log1p(-log_q.exp() * shrunk))
 
     def _scaled(self, logits: Tensor, y: Tensor, constants: Tensor | None) -> Tensor:
         if constants is None:

@@ -1,6 +1,5 @@
 """Over sites as in one process: the same numbers, and every fault ends as it should."""
 
-import json
 import logging
 import pickle
 import signal
@@ -26,7 +25,7 @@ from skfedfocal._local import LocalPlan
 from skfedfocal._plain import from_plain, known_parts, to_plain
 from skfedfocal.aggregation import AGGREGATORS
 from skfedfocal.flower import SimulatedSites, SiteError, federate, make_client_app
-from skfedfocal.flower._messages import TRAIN
+from skfedfocal.flower._messages import TRAIN, write_facts
 from skfedfocal.losses import LOSSES
 from skfedfocal.preprocessing import FederatedStandardScaler
 from skfedfocal.selection import SELECTIONS
@@ -522,7 +521,7 @@ def test_a_site_cannot_make_itself_heavier_than_any_class(scaled):
     grid = Garbled(by_site(*scaled), module=double_mlp)
     for claimed in (1e6, -1.0, float("nan")):
         grid.garble = lambda content, claimed=claimed: content.update(
-            report=ConfigRecord({"json": json.dumps({"loss": 0.1, "mean_weight": claimed})})
+            report=write_facts({"loss": 0.1, "mean_weight": claimed})
         )
         with pytest.warns(RuntimeWarning, match="Round 2 .*mean class weight"):
             model = federate(grid, classifier(class_weight="balanced"))

@@ -1,5 +1,6 @@
 """Over sites as in one process: the same numbers, and every fault ends as it should."""
 
+import json
 import logging
 import pickle
 import signal

@@ -24,8 +24,10 @@ from skfedfocal._module import flatten
 from skfedfocal.engines import ENGINES, LoopEngine, VectorizedEngine, _blocks, _dual
 from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._dual import DualKernel
-from skfedfocal.engines._kernels import SerialKernel, VmapKernel
+from skfedfocal.engines._kernels import VmapKernel
 from skfedfocal.engines._mlp import MLPKernel
+from skfedfocal.engines._serial import SerialKernel
+from skfedfocal.engines._stepping import stepping_layers
 from skfedfocal.losses import LOSSES, FocalLoss
 from skfedfocal.strategies import FedProx
 
@@ -102,6 +104,29 @@ class Words(nn.Module):
 
     def forward(self, x):
         return self.last(self.embedding(x).mean(1))
+
+
+class Convolved(nn.Module):
+    """A convolution, whose module is trained one client at a time, and linear layers used `how`."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.conv, self.hidden, self.last = nn.Conv1d(1, 2, 2), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        if self.how == "weights read":
+            x = x * self.hidden.weight.square().mean()
+        h = self.conv(x.unsqueeze(1)).tanh()
+        if self.how == "in three dimensions":
+            return self.last(self.hidden(h.flatten(1).unsqueeze(1)).squeeze(1))
+        h = self.hidden(h.flatten(1)).tanh()
+        if self.how == "twice":
+            h = self.hidden(h).tanh()
+        return self.last(h.detach() if self.how == "cut off" else h)
+
+
+CONVOLVED = {"once": 2, "twice": 2, "in three dimensions": 2, "cut off": 2, "weights read": 0}
 
 
 def layer_norm_mlp():
@@ -193,6 +218,10 @@ MODULES = {
     "unused convolution": (seeded(UnusedConvolution), (5,), SerialKernel),
     "embedding": (seeded(Words), (6,), VmapKernel),
     "cnn": (cnn64, (2, 6, 6), SerialKernel),
+    **{
+        f"linear {how}": (seeded(lambda how=how: Convolved(how)), (5,), SerialKernel)
+        for how in CONVOLVED
+    },
     "gru": (seeded(Recurrent), (4, 2), SerialKernel),
     "dropout": (seeded(dropout_mlp), (5,), SerialKernel),
     "functional dropout": (seeded(FunctionalDropout), (5,), SerialKernel),
@@ -708,3 +737,24 @@ def test_fit_leaves_the_number_of_threads(engine):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("how", "n_stepping"), CONVOLVED.items())
+def test_layers_step_in_their_backward_pass_where_that_is_safe(how, n_stepping):
+    rows, make = rows_for(f"linear {how}")
+    engine = VectorizedEngine(make(), rows)
+    assert len(engine.kernel.stepping) == n_stepping
+
+
+def test_a_stepping_layer_needs_no_gradient_of_its_own():
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(3, 2))
+    x, before = torch.randn(5, 3), layer[0].weight.detach().clone()
+    (stepping,) = stepping_layers(layer)
+    stepping.begin_step(0.5)
+    found = torch.autograd.grad(layer(x).sum(), list(layer.parameters()), allow_unused=True)
+    assert found == (None, None)
+    torch.testing.assert_close(layer[0].weight.detach(), before - 0.5 * x.sum(0))
+    stepping.begin_step(0.0)
+    weight, _ = torch.autograd.grad(layer(x).sum(), list(layer.parameters()))
+    torch.testing.assert_close(weight, x.sum(0).expand(2, 3))

@@ -9,8 +9,10 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from skfedfocal._module import trainable
 from skfedfocal.engines._data import FederatedRows
-from skfedfocal.engines._kernels import STOCHASTIC, Kernel, SerialKernel, VmapKernel
+from skfedfocal.engines._kernels import Kernel, VmapKernel
 from skfedfocal.engines._mlp import MLPKernel
+from skfedfocal.engines._serial import STOCHASTIC, SerialKernel
+from skfedfocal.engines._stepping import can_step
 
 _CACHE_BYTES = 1 << 20  # stacked parameters of a block should stay in a core's own cache
 
@@ -25,7 +27,8 @@ def choose_kernel(module: nn.Module, rows: FederatedRows) -> Kernel:
     convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in parts)
     serial = stochastic or (convolves and rows.device.type == "cpu") or _repeats_a_layer(module)
     if serial or not _vmap_takes(module, rows):
-        return SerialKernel(module, stochastic=stochastic)
+        stepping = can_step(module, rows.features(np.zeros(2, np.int64)))
+        return SerialKernel(module, stochastic=stochastic, stepping=stepping)
     return VmapKernel(module, block_size=max(1, 16 * _CACHE_BYTES // n_bytes))
 
 

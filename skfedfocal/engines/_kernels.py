@@ -1,8 +1,7 @@
-"""Kernels: local training of a block of clients, in the way that suits the module."""
+"""What a kernel is: local training of a block of clients; and the one for any module."""
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -15,7 +14,6 @@ from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import ParameterLayout, trainable
 from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
-from skfedfocal.engines._loop import stochastic_seed
 
 
 class Kernel(ABC):
@@ -117,68 +115,3 @@ class VmapKernel(Kernel):
             tensors += (batch.constants.expand(k, 1, batch.constants.shape[-1]),)
         gradients, losses = vmap(grad_and_value(objective))(stacked, tensors)
         return losses.detach(), [gradients[name] for name in self.names]
-
-
-class SerialKernel(Kernel):
-    """One client at a time by plain autograd: convolutions on a CPU, and what vmap cannot batch."""
-
-    def __init__(self, module: nn.Module, *, stochastic: bool):
-        super().__init__(module, block_size=1)
-        self.replica = copy.deepcopy(module)
-        self.leaves = trainable(self.replica)
-        self.channels_last = any(isinstance(m, nn.Conv2d) for m in module.modules())
-        self.stochastic = stochastic
-        self.generator_state = torch.get_rng_state()
-
-    def copies(self, parameter: Tensor, m: int) -> Tensor:
-        if self.channels_last and parameter.ndim == 4:  # or each step would convert it
-            return parameter.clone(memory_format=torch.channels_last)[None]
-        return super().copies(parameter, m)
-
-    def begin(self, plan: LocalPlan, round_: int, members: NDArray[np.int64]) -> None:
-        self.replica.train()
-        if self.stochastic:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(stochastic_seed(plan.seed, round_, members[0]))
-                self.generator_state = torch.get_rng_state()
-
-    def gradients(
-        self, params: list[Tensor], batch: Batch, plan: LocalPlan
-    ) -> tuple[Tensor, list[Tensor]]:
-        for leaf, stack in zip(self.leaves, params, strict=True):
-            leaf.data = stack[0]
-        x = batch.x[0]
-        if self.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        logits = self._with_own_draws(x) if self.stochastic else self.replica(x)
-        constants = batch.constants
-        if constants is not None:
-            constants = constants.view(constants.shape[-1])
-        # The loss's own derivative begins the way back: fewer operations than its autograd.
-        losses, slopes = plan.loss.gradient(logits.detach(), batch.y[0], constants)
-        gradients = torch.autograd.grad(
-            logits,
-            self.leaves,
-            slopes * batch.weight[0].unsqueeze(-1),
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return (losses @ batch.weight[0])[None], [g[None] for g in gradients]
-
-    def _with_own_draws(self, x: Tensor) -> Tensor:
-        """Continue the client's own stream of dropout masks; leave torch's as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(self.generator_state)
-            logits = self.replica(x)
-            self.generator_state = torch.get_rng_state()
-        return logits
-
-
-STOCHASTIC = (
-    nn.modules.dropout._DropoutNd,
-    nn.RReLU,
-    nn.MultiheadAttention,
-    nn.TransformerEncoderLayer,
-    nn.TransformerDecoderLayer,
-    nn.RNNBase,
-)

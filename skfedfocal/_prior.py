@@ -69,11 +69,11 @@ def estimate_class_prior(engine: Engine, module: nn.Module, plan: LocalPlan) -> 
     )
     layout = ParameterLayout.of(module)
     place = layout.names.index(f"{last}.bias" if last else "bias")
-    moved, total = np.zeros(layout.sizes[place]), 0.0
+    update, total = torch.zeros_like(theta, dtype=torch.float64), 0.0
     for reply in engine.train(theta, np.arange(len(engine.sizes)), 0, step):
-        bias = layout.split(reply.weighted_sum(reply.sizes)[None])[place][0]
-        moved += bias.cpu().numpy()
+        reply.add_to(update, reply.sizes)
         total += float(reply.sizes.sum())
+    moved = layout.split(update[None])[place][0].cpu().numpy()
     n_classes = len(moved)
     prior = np.maximum(moved / total / plan.learning_rate + 1 / n_classes, 0.0)
     return prior / prior.sum()

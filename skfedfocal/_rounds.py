@@ -133,7 +133,7 @@ class Fold:
             reply = reply.take(good)
         weights = aggregator.weights(reply.sizes, reply.recalls) * reply.mean_weights
         if aggregator.linear:
-            self._folded += reply.weighted_sum(weights)
+            reply.add_to(self._folded, weights)
         else:
             self._collected.append((reply.deltas, weights))
         self._weight += float(weights.sum())

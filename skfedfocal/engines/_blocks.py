@@ -14,6 +14,7 @@ from torch import Tensor
 from skfedfocal._batches import Block
 from skfedfocal._local import LocalPlan
 from skfedfocal.engines._data import FederatedRows
+from skfedfocal.engines._memory import Memory
 
 _SEGMENT_VALUES = 1 << 21  # features fetched at a time: 8 MB in single precision
 
@@ -85,12 +86,7 @@ class BlockRows:
         self.labels = torch.from_numpy(y).to(like.device)
         self.weight = torch.from_numpy(weight).to(like)
 
-    def features(self, lo: int, hi: int) -> Tensor:
-        """Features of all rows of the steps lo..hi-1, in their order."""
-        start = self.block.start
-        return self._rows.features(self.block.places[start[lo] : start[hi]])
-
-    def by_client(self, column: NDArray[np.int64]) -> Tensor:
+    def by_client(self, column: NDArray[np.int64], memory: Memory) -> Tensor:
         """Features client by client, (m, column[-1], ...), with those of step s from column[s] on.
 
         Where a client has no such step there is its first row.
@@ -100,7 +96,7 @@ class BlockRows:
         for s, (k, w) in enumerate(zip(self.block.alive, self.block.width, strict=True)):
             here = self.block.places[start[s] : start[s + 1]]
             places[:k, column[s] : column[s + 1]] = here.reshape(k, w)
-        x = self._rows.features(places.ravel())
+        x = self._rows.features(places.ravel(), memory)
         return x.view(m, -1, *x.shape[1:])
 
     def batch(self, step: int, x: Tensor) -> Batch:
@@ -117,12 +113,12 @@ class BlockRows:
             constants,
         )
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self, memory: Memory) -> Iterator[Batch]:
         """All batches in order; features are fetched for several steps at a time."""
         start = self.block.start
         row_values = max(1, math.prod(self._rows.X.shape[1:]))
         for lo, hi in _segments(start, max(1, _SEGMENT_VALUES // row_values)):
-            x = self.features(lo, hi)
+            x = self._rows.features(self.block.places[start[lo] : start[hi]], memory)
             for step in range(lo, hi):
                 here = x[start[step] - start[lo] : start[step + 1] - start[lo]]
                 k, w = int(self.block.alive[step]), int(self.block.width[step])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from skfedfocal._clients import ClientLayout
+from skfedfocal.engines._memory import Memory
 
 
 class FederatedRows:
@@ -90,13 +92,13 @@ class FederatedRows:
         together = ClientLayout(np.zeros(1), self.layout.offsets[[0, -1]], self.layout.order)
         return together.sum_by_client(self.sample_weight, self.y, self.n_classes)[0]
 
-    def features(self, places: NDArray[np.int64]) -> Tensor:
+    def features(self, places: NDArray[np.int64], memory: Memory | None = None) -> Tensor:
         """Rows at the given places of the client-by-client order, of shape (n, ...)."""
         rows = self.layout.rows(places)
         if self._resident is not None:
             index = torch.from_numpy(rows).to(self.device)
             return self._resident.index_select(0, index).to(self.dtype)
-        return dense_rows(self.X, rows, self.dtype, self.device)
+        return dense_rows(self.X, rows, self.dtype, self.device, memory)
 
     def labels(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class numbers at the given places."""
@@ -107,13 +109,46 @@ class FederatedRows:
         return 1.0 if self._relative_weight is None else self._relative_weight[places]
 
 
-def dense_rows(X: Any, rows: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Rows of an array or CSR matrix as a dense tensor."""
-    taken = X[rows].toarray() if sparse.issparse(X) else X[rows]
-    if isinstance(rows, slice):  # a view, perhaps of memory that must not be written to
-        taken = np.array(taken, order="C")
-    if not taken.dtype.isnative or taken.dtype.itemsize > 8:  # which torch does not know
-        taken = taken.astype(taken.dtype.newbyteorder("=") if taken.itemsize <= 8 else np.float64)
-    # Row by row, so that results do not depend on how the caller's memory was laid out.
-    taken = np.ascontiguousarray(taken)
-    return torch.from_numpy(taken).to(device=device, dtype=dtype)
+def dense_rows(
+    X: Any,
+    rows: NDArray[np.int64] | slice,
+    dtype: torch.dtype,
+    device: torch.device,
+    memory: Memory | None = None,
+) -> Tensor:
+    """Rows of an array or CSR matrix as a dense tensor, in the given memory where there is one.
+
+    Row by row, so that results do not depend on how the caller's memory was laid out; and never a
+    view of it, which a module might write to.
+    """
+    memory = Memory() if memory is None else memory
+    if sparse.issparse(X):
+        taken = torch.from_numpy(_known_to_torch(X[rows].toarray()))
+    elif not _is_known(X.dtype):
+        taken = torch.from_numpy(np.array(_known_to_torch(X[rows]), order="C"))
+    else:
+        n = len(range(*rows.indices(len(X)))) if isinstance(rows, slice) else len(rows)
+        taken = memory.tensor("rows", (n, *X.shape[1:]), _torch_type(X.dtype))
+        if isinstance(rows, slice):
+            np.copyto(taken.numpy(), X[rows])
+        else:
+            np.take(X, rows, axis=0, out=taken.numpy(), mode="clip")
+    if device.type == "cpu" and taken.dtype != dtype:
+        return memory.tensor("converted", tuple(taken.shape), dtype).copy_(taken)
+    return taken.to(device=device, dtype=dtype)
+
+
+def _is_known(dtype: np.dtype[Any]) -> bool:
+    """Whether torch knows numbers of this type."""
+    return dtype.isnative and dtype.itemsize <= 8
+
+
+def _known_to_torch(rows: NDArray[Any]) -> NDArray[Any]:
+    if _is_known(rows.dtype):
+        return rows
+    return rows.astype(rows.dtype.newbyteorder("=") if rows.itemsize <= 8 else np.float64)
+
+
+@cache
+def _torch_type(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype

@@ -14,8 +14,8 @@ class Deltas(ABC):
     """Local model minus global model, for m clients and p parameters."""
 
     @abstractmethod
-    def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
-        """Sum over clients with weights of shape (m,); in double precision, of shape (p,)."""
+    def add_to(self, total: Tensor, weights: NDArray[np.float64]) -> None:
+        """Add the sum over clients, with weights of shape (m,), to a total of shape (p,)."""
 
     @abstractmethod
     def finite(self) -> NDArray[np.bool_]:
@@ -32,12 +32,10 @@ class DenseDeltas(Deltas):
     def __init__(self, matrix: Tensor):
         self._matrix = matrix
 
-    def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
+    def add_to(self, total: Tensor, weights: NDArray[np.float64]) -> None:
         # Not a product of matrices: sums come out the same however clients arrive in blocks.
-        total = torch.zeros(self._matrix.shape[1], dtype=torch.float64, device=self._matrix.device)
         for row, weight in zip(self._matrix, weights, strict=True):
             total += float(weight) * row.double()
-        return total
 
     def finite(self) -> NDArray[np.bool_]:
         return torch.isfinite(self._matrix).all(1).cpu().numpy()
@@ -53,15 +51,11 @@ class StackedDeltas(Deltas):
         self._stacks = [s.flatten(1) for s in stacks]
         self._start = [s.reshape(-1) for s in start]
 
-    def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
-        share = torch.as_tensor(weights).to(self._stacks[0])
-        total = float(np.sum(weights))
-        return torch.cat(
-            [
-                (share @ s).sub_(p, alpha=total).double()
-                for s, p in zip(self._stacks, self._start, strict=True)
-            ]
-        )
+    def add_to(self, total: Tensor, weights: NDArray[np.float64]) -> None:
+        share, whole = torch.as_tensor(weights).to(self._stacks[0]), float(np.sum(weights))
+        places = total.split([len(p) for p in self._start])
+        for place, s, p in zip(places, self._stacks, self._start, strict=True):
+            place += (share @ s).sub_(p, alpha=whole)
 
     def finite(self) -> NDArray[np.bool_]:
         # A sum is finite only if all its terms are, and reads each of them once.

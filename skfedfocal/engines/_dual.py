@@ -12,6 +12,8 @@ matrix for each of them, and the two large products run at full speed.
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from skfedfocal._local import LocalPlan
 from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
+from skfedfocal.engines._memory import Memory
 from skfedfocal.engines._mlp import MLPKernel, Visit
 
 _BLOCK_VALUES = 1 << 20  # features of a block: 4 MB in single precision
@@ -31,6 +34,7 @@ class DualKernel(MLPKernel):
     def __init__(self, module: nn.Module):
         super().__init__(module, block_size=1)
         self.width, self.n_features = self.linears[0].weight.shape
+        self._free: list[Memory] = []  # of blocks whose updates nobody holds any more
 
     def pays(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> bool:
         """Whether this kernel can do the plan, and does it faster than one that copies layers."""
@@ -51,14 +55,16 @@ class DualKernel(MLPKernel):
         (weight, bias), n_first = self.layers(start, 0)[0], 1 + (self.linears[0].bias is not None)
         rest = [p.expand(m, *p.shape).clone() for p in start[n_first:]]
         column = np.concatenate([[0], np.cumsum(rows.block.width)])
-        x = rows.by_client(column).flatten(2)
+        memory = self._free.pop() if self._free else Memory()
+        x = rows.by_client(column, memory).flatten(2)
         z = (
             x.flatten(0, 1) @ weight.T
             if bias is None
             else torch.addmm(bias, x.flatten(0, 1), weight.T)
         )
         z = z.view(m, -1, self.width)
-        steps = torch.zeros_like(z)  # -lr times the derivatives
+        steps = memory.tensor("steps", tuple(z.shape), z.dtype, z.device)
+        steps.zero_()  # -lr times the derivatives
         losses = torch.zeros(m, dtype=weight.dtype, device=weight.device)
 
         def update(weight: Tensor, bias: Tensor | None, g: Tensor, h: Tensor) -> None:
@@ -80,7 +86,9 @@ class DualKernel(MLPKernel):
             )
         mean = losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan)
         others = StackedDeltas(rest, start[n_first:]) if rest else None
-        return DualDeltas(x, steps, bias is not None, others), mean
+        deltas = DualDeltas(x, steps, bias is not None, others)
+        weakref.finalize(deltas, self._free.append, memory)
+        return deltas, mean
 
     def _rest(
         self,
@@ -114,15 +122,16 @@ class DualDeltas(Deltas):
         self._biased = biased
         self._others = others
 
-    def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
+    def add_to(self, total: Tensor, weights: NDArray[np.float64]) -> None:
         share = torch.as_tensor(weights).to(self._steps)
         steps = (self._steps * share[:, None, None]).flatten(0, 1)
-        parts = [(steps.T @ self._x.flatten(0, 1)).flatten().double()]
+        product = steps.T @ self._x.flatten(0, 1)
+        n_weights, n_first = product.numel(), product.numel() + self._biased * len(product)
+        total[:n_weights] += product.flatten()
         if self._biased:
-            parts.append(steps.sum(0).double())
+            total[n_weights:n_first] += steps.sum(0)
         if self._others is not None:
-            parts.append(self._others.weighted_sum(weights))
-        return torch.cat(parts)
+            self._others.add_to(total[n_first:], weights)
 
     def finite(self) -> NDArray[np.bool_]:
         good = torch.isfinite(self._steps.sum((1, 2))).cpu().numpy()

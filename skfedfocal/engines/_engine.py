@@ -60,9 +60,9 @@ class Updates:
         """Local model minus global model, of shape (m, p)."""
         return self._deltas.matrix()
 
-    def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
-        """``weights @ deltas`` in double precision, of shape (p,)."""
-        return self._deltas.weighted_sum(weights)
+    def add_to(self, total: Tensor, weights: NDArray[np.float64]) -> None:
+        """Add ``weights @ deltas`` to a total in double precision, of shape (p,)."""
+        self._deltas.add_to(total, weights)
 
     def finite(self) -> NDArray[np.bool_]:
         """Which updates are finite throughout, of shape (m,)."""

@@ -14,6 +14,7 @@ from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import ParameterLayout, trainable
 from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
+from skfedfocal.engines._memory import Memory
 
 
 class Kernel(ABC):
@@ -31,6 +32,7 @@ class Kernel(ABC):
         self.module = module
         self.names = ParameterLayout.of(module).names
         self.block_size = block_size
+        self.memory = Memory()
 
     def train(
         self, start: list[Tensor], rows: BlockRows, round_: int, plan: LocalPlan
@@ -53,7 +55,7 @@ class Kernel(ABC):
         momenta = [torch.zeros_like(s) for s in stacks] if plan.momentum else []
         losses = torch.zeros(len(stacks[0]), dtype=start[0].dtype, device=start[0].device)
         self.begin(plan, round_, rows.block.members)
-        for batch in rows.batches():
+        for batch in rows.batches(self.memory):
             k = len(batch.y)
             losses[:k] += self.step(
                 [s[:k] for s in stacks], batch, [b[:k] for b in momenta], start, plan

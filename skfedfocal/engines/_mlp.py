@@ -30,7 +30,6 @@ class MLPKernel(Kernel):
         self.linears = [m for m in parts if isinstance(m, nn.Linear)]
         self.activations = [parts[i + 1] if i + 1 < len(parts) else None for i in places]
         self.activations = [None if isinstance(a, nn.Linear) else a for a in self.activations]
-        self._memory: dict[str, Tensor] = {}
 
     @staticmethod
     def takes(module: nn.Module) -> bool:
@@ -115,7 +114,7 @@ class MLPKernel(Kernel):
         layers = self.layers(params, first)
         values = [inputs]
         for i, (weight, bias) in enumerate(layers, first):
-            z = self._scratch(f"value {i}", (*batch.y.shape, weight.shape[1]), weight)
+            z = self._like(weight, f"value {i}", (*batch.y.shape, weight.shape[1]))
             torch.bmm(values[-1], weight.transpose(1, 2), out=z)
             if bias is not None:
                 z += bias.unsqueeze(1)
@@ -124,7 +123,7 @@ class MLPKernel(Kernel):
         g *= batch.weight.unsqueeze(-1)
         for i in range(len(layers) - 1, 0, -1):
             weight, bias = layers[i]
-            back = self._scratch(f"back {i}", values[i].shape, weight)
+            back = self._like(weight, f"back {i}", tuple(values[i].shape))
             torch.bmm(g, weight, out=back)
             visit(weight, bias, g, values[i])
             g = self.slope(first + i - 1, back, values[i])
@@ -142,15 +141,8 @@ class MLPKernel(Kernel):
         activation = self.activations[i]
         return back if activation is None else _SLOPES[type(activation)](activation, back, h)
 
-    def _scratch(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Memory that the next step uses again."""
-        size = 1
-        for n in shape:
-            size *= n
-        memory = self._memory.get(name)
-        if memory is None or len(memory) < size:
-            memory = self._memory[name] = like.new_empty(size)
-        return memory[:size].view(shape)
+    def _like(self, tensor: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
+        return self.memory.tensor(name, shape, tensor.dtype, tensor.device)
 
 
 def _relu_slope(activation: nn.Module, back: Tensor, h: Tensor) -> Tensor:

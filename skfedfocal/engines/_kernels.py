@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -33,6 +34,22 @@ class Kernel(ABC):
         self.names = ParameterLayout.of(module).names
         self.block_size = block_size
         self.memory = Memory()
+        self._others: list[Kernel] = []
+
+    @property
+    def threads_well(self) -> bool:
+        """Whether twins may train at the same time."""
+        return True
+
+    def twins(self, n: int) -> list[Kernel]:
+        """Itself and others like it, each of which may be busy at the same time."""
+        self._others += [self._twin() for _ in range(n - 1 - len(self._others))]
+        return [self, *self._others[: n - 1]]
+
+    def _twin(self) -> Kernel:
+        other = copy.copy(self)
+        other.module, other.memory, other._others = copy.deepcopy(self.module), Memory(), []
+        return other
 
     def train(
         self, start: list[Tensor], rows: BlockRows, round_: int, plan: LocalPlan

@@ -39,6 +39,13 @@ class SerialKernel(Kernel):
         self.stochastic = stochastic
         self.generator_state = torch.get_rng_state()
 
+    @property
+    def threads_well(self) -> bool:
+        return not self.stochastic  # its draws go through the one generator of the process
+
+    def _twin(self) -> SerialKernel:
+        return SerialKernel(self.module, stochastic=self.stochastic, stepping=bool(self.stepping))
+
     def copies(self, parameter: Tensor, m: int) -> Tensor:
         if self.channels_last and parameter.ndim == 4:  # or each step would convert it
             return parameter.clone(memory_format=torch.channels_last)[None]

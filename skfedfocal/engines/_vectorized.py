@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from queue import SimpleQueue
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skfedfocal._batches import schedule
+from skfedfocal._batches import Block, schedule
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import ParameterLayout
 from skfedfocal.engines._blocks import BlockRows
 from skfedfocal.engines._choice import choose_kernel
+from skfedfocal.engines._crew import Crew
 from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._dual import DualKernel
 from skfedfocal.engines._engine import Engine, Updates
@@ -37,6 +40,8 @@ class VectorizedEngine(Engine):
         self.layout = ParameterLayout.of(module)
         self.kernel = choose_kernel(module, rows)
         self.dual = DualKernel(module) if isinstance(self.kernel, MLPKernel) else None
+        on_cpu = rows.device.type == "cpu"
+        self.crew = Crew(torch.get_num_threads() if on_cpu and self.kernel.threads_well else 1)
 
     @property
     def sizes(self) -> NDArray[np.float64]:
@@ -69,40 +74,58 @@ class VectorizedEngine(Engine):
             batch_size=plan.batch_size,
             block_size=kernel.block_size,
         )
-        for block in blocks:
-            recalls = validation = None
-            if want_recall:
-                recalls = self._evaluate(self.rows, start, block.members, plan).recall
-            if want_validation:
-                validation = self._validate(start, block.members, plan)
-            counts = self.rows.label_counts(block.members) if plan.needs_own_counts else None
-            class_weight, constants = plan.class_weights(counts), plan.loss_constants(counts, theta)
-            rows = BlockRows(block, self.rows, class_weight, constants, theta)
-            deltas, losses = kernel.train(start, rows, round_, plan)
-            yield Updates(
-                clients=block.members,
-                sizes=self.sizes[block.members],
-                mean_weights=rows.mean_weights,
-                losses=losses,
-                recalls=recalls,
-                validation=validation,
-                deltas=deltas,
-            )
+        idle = SimpleQueue[Kernel]()  # one for each thread
+        for twin in kernel.twins(self.crew.n_threads):
+            idle.put(twin)
+
+        def work(block: Block) -> Updates:
+            twin = idle.get()
+            try:
+                return self._train_block(
+                    twin, start, block, round_, plan, theta, want_recall, want_validation
+                )
+            finally:
+                idle.put(twin)
+
+        yield from self.crew.run(blocks, work)
+
+    def _train_block(
+        self,
+        kernel: Kernel,
+        start: list[Tensor],
+        block: Block,
+        round_: int,
+        plan: LocalPlan,
+        like: Tensor,
+        want_recall: bool,
+        want_validation: bool,
+    ) -> Updates:
+        def evaluated(rows: FederatedRows) -> Evaluation:
+            return evaluate(lambda x: kernel.predict(start, x), rows, block.members, plan)
+
+        recalls = validation = None
+        if want_recall:
+            recalls = evaluated(self.rows).recall
+        if want_validation:
+            assert self.held_out is not None
+            found = evaluated(self.held_out)
+            validation = np.stack([found.loss, found.weight], 1)
+        counts = self.rows.label_counts(block.members) if plan.needs_own_counts else None
+        class_weight, constants = plan.class_weights(counts), plan.loss_constants(counts, like)
+        rows = BlockRows(block, self.rows, class_weight, constants, like)
+        deltas, losses = kernel.train(start, rows, round_, plan)
+        return Updates(
+            clients=block.members,
+            sizes=self.sizes[block.members],
+            mean_weights=rows.mean_weights,
+            losses=losses,
+            recalls=recalls,
+            validation=validation,
+            deltas=deltas,
+        )
 
     def _kernel(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> Kernel:
         if self.dual is not None and self.dual.pays(plan, sizes):
             self.dual.fit_block_size(plan, sizes)
             return self.dual
         return self.kernel
-
-    def _evaluate(
-        self, rows: FederatedRows, start: list[Tensor], members: NDArray[np.int64], plan: LocalPlan
-    ) -> Evaluation:
-        return evaluate(lambda x: self.kernel.predict(start, x), rows, members, plan)
-
-    def _validate(
-        self, start: list[Tensor], members: NDArray[np.int64], plan: LocalPlan
-    ) -> NDArray[np.float64]:
-        assert self.held_out is not None
-        found = self._evaluate(self.held_out, start, members, plan)
-        return np.stack([found.loss, found.weight], 1)

@@ -274,7 +274,8 @@ class BaseFederatedClassifier(FederatedPredictor):
                 federation = resume(federation, self.strategy_state_, self.n_iter_)
             training = Training(federation, self.average_rounds, self._patience(), checkpoint)
             try:
-                for _ in progress(training.rounds(engine, n_rounds), n_rounds, self.verbose):
+                rounds = training.rounds(engine, n_rounds)
+                for _ in progress(rounds, n_rounds, self.verbose, engine):
                     pass
             finally:  # whatever ends the training, there is a usable model if a round was good
                 if training.history:

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from skfedfocal._rounds import Round
+from skfedfocal.engines import Engine
 
 _WIDTH = 30
 
 
-def progress(rounds: Iterable[Round], n_rounds: int, verbose: int) -> Iterator[Round]:
+def progress(
+    rounds: Iterable[Round], n_rounds: int, verbose: int, engine: Engine
+) -> Iterator[Round]:
     """Pass rounds on; draw a bar on standard error (1) or print a line for each (2)."""
     for i, item in enumerate(rounds, 1):
         yield item
@@ -22,6 +25,8 @@ def progress(rounds: Iterable[Round], n_rounds: int, verbose: int) -> Iterator[R
             )
             sys.stderr.flush()
         elif verbose > 1:
+            if i == 1:
+                print(f"clients are trained {engine.way}")
             print(
                 f"round {item.round}: loss {item.loss:.4f}, {item.n_selected} clients, "
                 f"{item.seconds:.3f} s"

@@ -511,3 +511,19 @@ def test_interruption_between_rounds_keeps_a_usable_model_to_go_on_from(engine, 
     clf.set_params(warm_start=True, n_rounds=3, verbose=0).fit(X, y, clients=clients)
     whole = plain_fedavg(mlp64(), n_rounds=5, engine=engine, clients_per_round=3)
     np.testing.assert_array_equal(clf.theta_, whole.fit(X, y, clients=clients).theta_)
+
+
+@pytest.mark.parametrize(
+    ("engine", "module", "way"),
+    [
+        ("loop", mlp64, "one client after the other"),
+        ("vectorized", mlp64, "linear layers stacked"),
+        ("vectorized", cnn64, "one client after the other, in place"),
+    ],
+)
+def test_lines_of_rounds_begin_with_how_clients_are_trained(capsys, engine, module, way):
+    X, y, clients = federation(SIZES, (5,) if module is mlp64 else (2, 6, 6))
+    plain_fedavg(module(), n_rounds=2, engine=engine, verbose=2).fit(X, y, clients=clients)
+    first, *rounds = capsys.readouterr().out.splitlines()
+    assert way in first
+    assert [line.split(":")[0] for line in rounds] == ["round 1", "round 2"]

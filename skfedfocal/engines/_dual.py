@@ -31,6 +31,8 @@ _BLOCK_VALUES = 1 << 20  # features of a block: 4 MB in single precision
 class DualKernel(MLPKernel):
     """Stacks of linear layers whose first is kept as rows times derivatives."""
 
+    way = "blocks of clients, the first layer as rows times derivatives"
+
     def __init__(self, module: nn.Module):
         super().__init__(module, block_size=1)
         self.width, self.n_features = self.linears[0].weight.shape

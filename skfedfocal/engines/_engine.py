@@ -84,6 +84,8 @@ class Updates:
 class Engine(ABC):
     """A federation of clients that can be counted and trained."""
 
+    way = "somewhere else"  # how clients are trained, in words
+
     @property
     @abstractmethod
     def sizes(self) -> NDArray[np.float64]:

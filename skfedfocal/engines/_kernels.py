@@ -29,6 +29,8 @@ class Kernel(ABC):
         Clients that train side by side.
     """
 
+    way = "by a kernel of one's own"
+
     def __init__(self, module: nn.Module, block_size: int):
         self.module = module
         self.names = ParameterLayout.of(module).names
@@ -117,6 +119,8 @@ class Kernel(ABC):
 
 class VmapKernel(Kernel):
     """Any module that torch.func.vmap can batch: derivatives for all clients in one call."""
+
+    way = "blocks of clients, differentiated by torch.func"
 
     def gradients(
         self, params: list[Tensor], batch: Batch, plan: LocalPlan

@@ -21,6 +21,8 @@ from skfedfocal.engines._evaluate import Evaluation, evaluate
 class LoopEngine(Engine):
     """Trains each client by itself, batch by batch, as the method's description reads."""
 
+    way = "one client after the other"
+
     def __init__(
         self, module: nn.Module, rows: FederatedRows, held_out: FederatedRows | None = None
     ):

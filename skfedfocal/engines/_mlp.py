@@ -22,6 +22,8 @@ class MLPKernel(Kernel):
     activations and what comes back share the same memory from step to step.
     """
 
+    way = "blocks of clients, linear layers stacked"
+
     def __init__(self, module: nn.Module, block_size: int):
         super().__init__(module, block_size)
         assert isinstance(module, nn.Sequential)

@@ -30,6 +30,8 @@ class SerialKernel(Kernel):
         Whether linear layers may be updated during the backward pass.
     """
 
+    way = "one client after the other, in place"
+
     def __init__(self, module: nn.Module, *, stochastic: bool, stepping: bool):
         super().__init__(module, block_size=1)
         self.replica = copy.deepcopy(module)

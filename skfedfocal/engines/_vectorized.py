@@ -41,6 +41,7 @@ class VectorizedEngine(Engine):
         self.kernel = choose_kernel(module, rows)
         self.dual = DualKernel(module) if isinstance(self.kernel, MLPKernel) else None
         on_cpu = rows.device.type == "cpu"
+        self.way = self.kernel.way
         self.crew = Crew(torch.get_num_threads() if on_cpu and self.kernel.threads_well else 1)
 
     @property
@@ -65,6 +66,7 @@ class VectorizedEngine(Engine):
     ) -> Iterator[Updates]:
         start = self.layout.split(theta)
         kernel = self._kernel(plan, self.rows.layout.sizes[cohort])
+        self.way = kernel.way
         blocks = schedule(
             cohort,
             self.rows.layout.offsets,

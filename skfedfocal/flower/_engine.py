@@ -63,6 +63,8 @@ class GridEngine(Engine):
         What went wrong so far.
     """
 
+    way = "at their sites"
+
     grid: Grid
     sites: list[Site]
     rows: NDArray[np.float64]

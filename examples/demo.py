@@ -40,7 +40,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skfedfocal import FedFocalClassifier, dirichlet_partition
 
-METHODS = {"FedAvg": {"gamma": 0, "class_weight": None}, "Fed-Focal": {}}
+METHODS = {"FedAvg": {"gamma": 0, "class_weight": None, "client_gamma": 0}, "Fed-Focal": {}}
 RARE = 0.1  # of the rows of the largest class: a class with fewer is rare
 MAX_SHOWN = 20  # classes in the table and in the picture, the rarest first
 
@@ -302,7 +302,7 @@ def table(data: Dataset, results: dict[str, Result], learning_rate: float) -> st
         f"clients, {n_test:,} test rows, {len(data.class_names)} classes",
         *(f"  {note}" for note in data.notes),
         f"  {data.n_rounds} rounds, learning_rate={learning_rate}; FedAvg is gamma=0, "
-        "class_weight=None, all else the same",
+        "class_weight=None, client_gamma=0, all else the same",
         "",
     ]
     rows = [

@@ -50,10 +50,11 @@ class FedFocalClassifier(BaseFederatedClassifier):
         weigh their class weight to the power ``1 - logit_adjustment``, and the rest is added to the
         logits in training. 0 weighs rows only. All stand for the same probabilities; half and half
         trains most steadily. With ``class_weight="local"`` there is no shift.
-    client_gamma : float, default=0.0
+    client_gamma : float, default=1.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
         recall of the global model on their rows, smoothed and bounded as in
-        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round.
+        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round, and costs another
+        forward pass. A strategy whose aggregator is not the weighted mean goes without.
     strategy : str or Strategy, default="fedavg"
         "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
     selection : str or Selection, default="uniform"
@@ -126,9 +127,10 @@ class FedFocalClassifier(BaseFederatedClassifier):
     -----
     In-process training discloses nothing to anyone; what is said of disclosure is what the server
     would see with the clients at several sites: each selected client's model update, its number of
-    rows, its training loss and, with class weights, the sum of its rows' weights (with two classes
-    this tells how many rows of each it has), every round; with ``class_weight="balanced"`` also,
-    once, the number of rows of each class summed over all clients.
+    rows, its training loss, with ``client_gamma > 0`` its balanced recall and, with class weights,
+    the mean weight of its rows (with two classes this tells how many rows of each it has), every
+    round; with ``class_weight="balanced"`` also, once, the number of rows of each class summed over
+    all clients.
 
     Class weights are weights of rows: a client's objective is the weighted mean over its rows, and
     the client counts by the sum of their weights.
@@ -174,7 +176,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         gamma: Any = 1.0,
         class_weight: Any = "balanced",
         logit_adjustment: float = 0.5,
-        client_gamma: float = 0.0,
+        client_gamma: float = 1.0,
         strategy: Any = "fedavg",
         selection: Any = "uniform",
         clients_per_round: float = 1.0,
@@ -260,7 +262,8 @@ class FederatedClassifier(BaseFederatedClassifier):
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
         recall of the global model on their rows, smoothed and bounded as in
-        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round.
+        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round, and costs another
+        forward pass. A strategy whose aggregator is not the weighted mean goes without.
     strategy : str or Strategy, default="fedavg"
         "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
     selection : str or Selection, default="uniform"
@@ -333,7 +336,7 @@ class FederatedClassifier(BaseFederatedClassifier):
     -----
     In-process training discloses nothing to anyone; what is said of disclosure is what the server
     would see with the clients at several sites: each selected client's model update, its number of
-    rows, its training loss and, with class weights, the sum of its rows' weights, every round.
+    rows, its training loss and, with class weights, the mean weight of its rows, every round.
 
     References
     ----------

@@ -70,10 +70,11 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     racing : bool, default=True
         Whether the worse half of the candidates is dropped in stages, which together take fewer
         rounds than `n_rounds`; otherwise every candidate is trained for all of them.
-    client_gamma : float, default=0.0
+    client_gamma : float, default=1.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
         recall of the global model on their rows, smoothed and bounded as in
-        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round.
+        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round, and costs another
+        forward pass. A strategy whose aggregator is not the weighted mean goes without.
     strategy : str or Strategy, default="fedavg"
         "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
     selection : str or Selection, default="uniform"
@@ -191,7 +192,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         logit_adjustment: float = 0.5,
         cv: Any = 3,
         racing: bool = True,
-        client_gamma: float = 0.0,
+        client_gamma: float = 1.0,
         strategy: Any = "fedavg",
         selection: Any = "uniform",
         clients_per_round: float = 1.0,

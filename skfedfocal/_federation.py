@@ -70,12 +70,8 @@ def assemble(
     strategy = resolve(settings.strategy, STRATEGIES, Strategy, "strategy")
     selection = resolve(settings.selection, SELECTIONS, Selection, "selection")
     aggregator = strategy.aggregator()
-    if settings.client_gamma > 0:
-        if type(aggregator) is not WeightedMean:
-            raise ValueError(
-                f"client_gamma={settings.client_gamma} weighs clients in a mean, but the strategy "
-                f"aggregates by {aggregator}; use one of them."
-            )
+    # Of one client alone, the weight does not matter.
+    if settings.client_gamma > 0 and type(aggregator) is WeightedMean and len(engine.sizes) > 1:
         aggregator = FocalMean(settings.client_gamma)
     theta = flatten(module)
     plan = LocalPlan(

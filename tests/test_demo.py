@@ -92,7 +92,7 @@ def test_table_agrees_with_scikit_learn(kind, npz, csv, tmp_path, capsys):
     X, y, clients = (a[~data.is_test] for a in (data.X, data.y, data.clients))
     X_test, y_test = data.X[data.is_test], data.y[data.is_test]
     expected = {"balanced accuracy": [], "macro-F1": [], "rare": []}
-    for parameters in ({"gamma": 0, "class_weight": None}, {}):
+    for parameters in ({"gamma": 0, "class_weight": None, "client_gamma": 0}, {}):
         model = FedFocalClassifier(**parameters, n_rounds=7, learning_rate=0.05, random_state=0)
         pipeline = make_pipeline(StandardScaler(), model)
         predicted = pipeline.fit(X, y, fedfocalclassifier__clients=clients).predict(X_test)

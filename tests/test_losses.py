@@ -462,6 +462,7 @@ def test_a_classifier_learns_the_class_frequencies():
         module=mlp64(3, 3, hidden=()),
         gamma=2.0,
         class_weight=None,
+        client_gamma=0,
         n_rounds=300,
         batch_size=len(y),
         learning_rate=2.0,

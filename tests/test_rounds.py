@@ -216,6 +216,7 @@ def test_gamma_zero_is_cross_entropy(engine):
         "module": mlp64(),
         "n_rounds": 3,
         "class_weight": "balanced",
+        "client_gamma": 0,
         "engine": engine,
         "random_state": 0,
     }
@@ -230,6 +231,7 @@ def test_gamma_zero_and_the_whole_shift_is_logit_adjustment(engine):
     X, y, clients = federation(SIZES)
     y[(y == 2) & (np.arange(len(y)) % 3 > 0)] = 0
     options = {"module": mlp64(), "n_rounds": 3, "engine": engine, "random_state": 0}
+    options["client_gamma"] = 0.5
     focal = FedFocalClassifier(gamma=0, logit_adjustment=1, **options).fit(X, y, clients=clients)
     published = FederatedClassifier(loss=LogitAdjustedLoss(), **options).fit(X, y, clients=clients)
     np.testing.assert_allclose(focal.theta_, published.theta_, rtol=0, atol=1e-12)

@@ -351,22 +351,16 @@ METHODS: dict[str, Method] = {
         _variant(
             "focal2_federated",
             "focal γ=2 + federated weights",
-            {"gamma": 2.0, "logit_adjustment": 0.0},
+            {"gamma": 2.0, "logit_adjustment": 0.0, "client_gamma": 0.0},
         ),
         _variant("fedfocal_rows", "… with weights of rows alone", {"logit_adjustment": 0.0}),
         _variant("fedfocal_logits", "… with shifted logits alone", {"logit_adjustment": 1.0}),
-        _variant(
-            "fedfocal_focus",
-            "… with client focusing as weight",
-            {"client_gamma": 1.0},
-            {"client_gamma": 0.5},
-            {"client_gamma": 2.0},
-        ),
+        _variant("fedfocal_unfocused", "… without client focusing", {"client_gamma": 0.0}),
         Method(
             "fedfocal_selection",
             "… with client focusing as selection",
             _selection,
-            tuple({**DEFAULT, **own} for own in _grid("focus", 1.0, 0.5, 2.0)),
+            tuple({**DEFAULT, "client_gamma": 0.0, **own} for own in _grid("focus", 1.0, 0.5, 2.0)),
             family="fedfocal",
         ),
         _variant(

@@ -77,7 +77,7 @@ class ManyFederations:
     def train(self, requests: Sequence[Request], round_: int) -> Iterator[tuple[int, Updates]]:
         """Yield the replies in blocks, each with the number of the request it answers."""
         n_clients = max(len(request.cohort) for request in requests)
-        if n_clients < self.kernel.block_size and not requests[0].want_recall:
+        if n_clients < self.kernel.block_size:
             yield from self._side_by_side(requests, round_)
             return
         for i, r in enumerate(requests):  # one federation fills a block by itself
@@ -115,7 +115,9 @@ class ManyFederations:
             losses = self.kernel.train_stacks(stacks, own, rows, round_, plan)
             for i in np.unique(of):
                 mine = np.flatnonzero(of == i)
-                clients = cohort[block.positions[mine]]
+                clients, r, recalls = cohort[block.positions[mine]], requests[i], None
+                if r.want_recall:
+                    recalls = self.engines[r.part].evaluate(starts[i], clients, r.plan).recall
                 yield (
                     int(i),
                     Updates(
@@ -123,7 +125,7 @@ class ManyFederations:
                         sizes=self.rows.sizes[block.members[mine]],
                         mean_weights=rows.mean_weights[mine],
                         losses=losses[mine],
-                        recalls=None,
+                        recalls=recalls,
                         validation=None,
                         deltas=StackedDeltas([s[torch.as_tensor(mine)] for s in stacks], starts[i]),
                     ),

@@ -102,15 +102,15 @@ class VectorizedEngine(Engine):
         want_recall: bool,
         want_validation: bool,
     ) -> Updates:
-        def evaluated(rows: FederatedRows) -> Evaluation:
-            return evaluate(lambda x: kernel.predict(start, x), rows, block.members, plan)
+        def predict(x: Tensor) -> Tensor:
+            return kernel.predict(start, x)
 
         recalls = validation = None
         if want_recall:
-            recalls = evaluated(self.rows).recall
+            recalls = evaluate(predict, self.rows, block.members, plan).recall
         if want_validation:
             assert self.held_out is not None
-            found = evaluated(self.held_out)
+            found = evaluate(predict, self.held_out, block.members, plan)
             validation = np.stack([found.loss, found.weight], 1)
         counts = self.rows.label_counts(block.members) if plan.needs_own_counts else None
         class_weight, constants = plan.class_weights(counts), plan.loss_constants(counts, like)
@@ -125,6 +125,12 @@ class VectorizedEngine(Engine):
             validation=validation,
             deltas=deltas,
         )
+
+    def evaluate(
+        self, start: list[Tensor], members: NDArray[np.int64], plan: LocalPlan
+    ) -> Evaluation:
+        """Evaluate a global model (*shape) on the rows of the given clients."""
+        return evaluate(lambda x: self.kernel.predict(start, x), self.rows, members, plan)
 
     def _kernel(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> Kernel:
         if self.dual is not None and self.dual.pays(plan, sizes):

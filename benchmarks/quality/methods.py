@@ -363,12 +363,6 @@ METHODS: dict[str, Method] = {
             tuple({**DEFAULT, "client_gamma": 0.0, **own} for own in _grid("focus", 1.0, 0.5, 2.0)),
             family="fedfocal",
         ),
-        _variant(
-            "fedfocal_averaged",
-            "… with the mean of the last rounds",
-            {"average_rounds": 5},
-            {"average_rounds": 10},
-        ),
         Method(
             "fedfocal_cv", "FedFocalClassifierCV", _fedfocal_cv, _default_of_cv(),
             family="fedfocal", tunes_rate=False,
@@ -392,8 +386,6 @@ def missing(method: Method) -> str | None:
     """Why this version of the package cannot run the method, or None."""
     if method.name == "fedfocal_cv" and not hasattr(skfedfocal, "FedFocalClassifierCV"):
         return "no FedFocalClassifierCV"
-    if method.name == "fedfocal_averaged" and "average_rounds" not in DEFAULT:
-        return "no average_rounds"
     return None
 
 

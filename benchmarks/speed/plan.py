@@ -15,7 +15,8 @@ from benchmarks.speed.peers import PEERS, measure_peer
 from benchmarks.speed.workloads import Workload
 
 LABELS = {
-    "fed_focal": "FedFocalClassifier",
+    "fed_focal": "FedFocalClassifier, client_gamma=0",
+    "focusing": "FedFocalClassifier, with client focusing",
     "cross_entropy": "FederatedClassifier, cross-entropy",
     "sequential": "sequential PyTorch FedAvg loop",
     "centralised": "centralised PyTorch SGD",
@@ -80,6 +81,7 @@ def _contenders(workload: Workload, quick: bool) -> list[str]:
     return [
         "limit",
         "fed_focal",
+        "focusing",
         *(["cross_entropy"] if mlp else []),
         "sequential",
         "centralised",

@@ -50,7 +50,8 @@ _METHOD = """\
 - *Whole process* is from its start to its end: imports, reading the rows, training, prediction on
   the test rows. *Memory* is the most that was resident. pandas, polars, psutil and pyarrow, which
   the package does not need and scikit-learn imports where it finds them, are hidden.
-- *Ratio* is the figure of `FedFocalClassifier` (focal loss with γ = 2, balanced class weights)
+- *Ratio* is the figure of `FedFocalClassifier` (focal loss and class weights; `client_gamma=0`, for
+  client focusing is one more forward pass, which has a row of its own)
   over that contender's, with its range over the passes. The others minimise cross-entropy, which is
   less work.
 - *Physical limit* is the operations of the matrix products alone (forward, and backward by weights

@@ -203,7 +203,15 @@ def _beyond_data(
 
 def _whole_process(taken: Records, figure: str, name: str) -> tuple[str, float, Any]:
     """The largest of the ratios to the others on W1; scikit-learn's is left out by the target."""
-    not_peers = {"fed_focal", "cross_entropy", "limit", "prediction", "imports", "sklearn_mlp"}
+    not_peers = {
+        "fed_focal",
+        "focusing",
+        "cross_entropy",
+        "limit",
+        "prediction",
+        "imports",
+        "sklearn_mlp",
+    }
     ratios = {
         contender: taken.ratio(("W1", "fed_focal", figure), ("W1", contender, figure))
         for contender in taken.table.get("W1", {})

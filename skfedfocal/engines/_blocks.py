@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._batches import Block
-from skfedfocal._local import LocalPlan
+from skfedfocal._local import LocalPlan, balanced_recall
 from skfedfocal.engines._data import FederatedRows
+from skfedfocal.engines._evaluate import Evaluation, evaluate
 from skfedfocal.engines._memory import Memory
 
 _SEGMENT_VALUES = 1 << 21  # features fetched at a time: 8 MB in single precision
@@ -86,6 +87,10 @@ class BlockRows:
         self.labels = torch.from_numpy(y).to(like.device)
         self.weight = torch.from_numpy(weight).to(like)
 
+    def evaluate(self, predict: Callable[[Tensor], Tensor], plan: LocalPlan) -> Evaluation:
+        """How well a model, given by its logits, does on the rows of each client."""
+        return evaluate(predict, self._rows, self.block.members, plan)
+
     def by_client(self, column: NDArray[np.int64], memory: Memory) -> Tensor:
         """Features client by client, (m, column[-1], ...), with those of step s from column[s] on.
 
@@ -98,6 +103,20 @@ class BlockRows:
             places[:k, column[s] : column[s + 1]] = here.reshape(k, w)
         x = self._rows.features(places.ravel(), memory)
         return x.view(m, -1, *x.shape[1:])
+
+    def recalls(self, predicted: Tensor, column: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Balanced recall of each client from the classes predicted for its rows `by_client`."""
+        block, n_classes = self.block, self._rows.n_classes
+        hits = np.zeros((2, len(block.members) * n_classes))
+        weights = np.where(block.share > 0, self._rows.weights(block.places), 0.0)
+        labels, found = self.labels.cpu().numpy(), predicted.cpu().numpy()
+        for s, (k, w) in enumerate(zip(block.alive, block.width, strict=True)):
+            here = slice(block.start[s], block.start[s + 1])
+            y, weight = labels[here], weights[here]
+            cells = np.repeat(np.arange(k), w) * n_classes + y
+            hit = found[:k, column[s] : column[s + 1]].ravel() == y
+            hits += [np.bincount(cells, v, hits.shape[1]) for v in (weight * hit, weight)]
+        return balanced_recall(*hits.reshape(2, -1, n_classes))
 
     def batch(self, step: int, x: Tensor) -> Batch:
         """The batch of a step, whose features are given, (k, width, ...)."""

@@ -51,8 +51,14 @@ class DualKernel(MLPKernel):
 
     @torch.no_grad()
     def train(
-        self, start: list[Tensor], rows: BlockRows, round_: int, plan: LocalPlan
-    ) -> tuple[Deltas, NDArray[np.float64]]:
+        self,
+        start: list[Tensor],
+        rows: BlockRows,
+        round_: int,
+        plan: LocalPlan,
+        *,
+        want_recall: bool,
+    ) -> tuple[Deltas, NDArray[np.float64], NDArray[np.float64] | None]:
         m = len(rows.block.members)
         (weight, bias), n_first = self.layers(start, 0)[0], 1 + (self.linears[0].bias is not None)
         rest = [p.expand(m, *p.shape).clone() for p in start[n_first:]]
@@ -65,6 +71,10 @@ class DualKernel(MLPKernel):
             else torch.addmm(bias, x.flatten(0, 1), weight.T)
         )
         z = z.view(m, -1, self.width)
+        recalls = None
+        if want_recall:  # the first layer's outputs are there already
+            decided = self._decisions(z.clone(), start[n_first:], rows.constants, plan)
+            recalls = rows.recalls(decided, column)
         steps = memory.tensor("steps", tuple(z.shape), z.dtype, z.device)
         steps.zero_()  # -lr times the derivatives
         losses = torch.zeros(m, dtype=weight.dtype, device=weight.device)
@@ -90,7 +100,19 @@ class DualKernel(MLPKernel):
         others = StackedDeltas(rest, start[n_first:]) if rest else None
         deltas = DualDeltas(x, steps, bias is not None, others)
         weakref.finalize(deltas, self._free.append, memory)
-        return deltas, mean
+        return deltas, mean, recalls
+
+    def _decisions(
+        self, z: Tensor, rest: list[Tensor], constants: Tensor | None, plan: LocalPlan
+    ) -> Tensor:
+        """Classes that the start decides for, (m, r), from its first layer's outputs (m, r, h)."""
+        for i, (weight, bias) in enumerate(self.layers(rest, 1)):
+            z = nn.functional.linear(self.activate(i, z), weight, bias)
+        if not plan.loss.keeps_order:
+            if constants is not None and constants.ndim == 2:
+                constants = constants[:, None]
+            z = plan.loss.log_posterior(z, constants)
+        return z.argmax(-1)
 
     def _rest(
         self,

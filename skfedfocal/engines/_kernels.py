@@ -54,13 +54,24 @@ class Kernel(ABC):
         return other
 
     def train(
-        self, start: list[Tensor], rows: BlockRows, round_: int, plan: LocalPlan
-    ) -> tuple[Deltas, NDArray[np.float64]]:
-        """Local epochs of a block from parameters (*shape); returns updates and mean losses."""
-        m = len(rows.block.members)
+        self,
+        start: list[Tensor],
+        rows: BlockRows,
+        round_: int,
+        plan: LocalPlan,
+        *,
+        want_recall: bool,
+    ) -> tuple[Deltas, NDArray[np.float64], NDArray[np.float64] | None]:
+        """Local epochs of a block from parameters (*shape).
+
+        Returns the updates, the mean losses, and where wanted the recalls of the start.
+        """
+        m, recalls = len(rows.block.members), None
+        if want_recall:
+            recalls = rows.evaluate(lambda x: self.predict(start, x), plan).recall
         stacks = [self.copies(p, m) for p in start]
         losses = self.train_stacks(stacks, start, rows, round_, plan)
-        return StackedDeltas(stacks, start), losses
+        return StackedDeltas(stacks, start), losses, recalls
 
     def train_stacks(
         self,

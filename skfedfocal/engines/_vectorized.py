@@ -102,20 +102,15 @@ class VectorizedEngine(Engine):
         want_recall: bool,
         want_validation: bool,
     ) -> Updates:
-        def predict(x: Tensor) -> Tensor:
-            return kernel.predict(start, x)
-
-        recalls = validation = None
-        if want_recall:
-            recalls = evaluate(predict, self.rows, block.members, plan).recall
+        validation = None
         if want_validation:
             assert self.held_out is not None
-            found = evaluate(predict, self.held_out, block.members, plan)
+            found = evaluate(lambda x: kernel.predict(start, x), self.held_out, block.members, plan)
             validation = np.stack([found.loss, found.weight], 1)
         counts = self.rows.label_counts(block.members) if plan.needs_own_counts else None
         class_weight, constants = plan.class_weights(counts), plan.loss_constants(counts, like)
         rows = BlockRows(block, self.rows, class_weight, constants, like)
-        deltas, losses = kernel.train(start, rows, round_, plan)
+        deltas, losses, recalls = kernel.train(start, rows, round_, plan, want_recall=want_recall)
         return Updates(
             clients=block.members,
             sizes=self.sizes[block.members],

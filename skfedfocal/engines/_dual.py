@@ -59,25 +59,42 @@ class DualKernel(MLPKernel):
         *,
         want_recall: bool,
     ) -> tuple[Deltas, NDArray[np.float64], NDArray[np.float64] | None]:
-        m = len(rows.block.members)
-        (weight, bias), n_first = self.layers(start, 0)[0], 1 + (self.linears[0].bias is not None)
-        rest = [p.expand(m, *p.shape).clone() for p in start[n_first:]]
+        m, biased = len(rows.block.members), self.linears[0].bias is not None
+        first, others = start[: 1 + biased], start[1 + biased :]
+        rest = [p.expand(m, *p.shape).clone() for p in others]
         column = np.concatenate([[0], np.cumsum(rows.block.width)])
-        memory = self._free.pop() if self._free else Memory()
+        memory = self._memory_of_a_block()
         x = rows.by_client(column, memory).flatten(2)
-        z = (
-            x.flatten(0, 1) @ weight.T
-            if bias is None
-            else torch.addmm(bias, x.flatten(0, 1), weight.T)
-        )
-        z = z.view(m, -1, self.width)
+        z = nn.functional.linear(x.flatten(0, 1), *first).view(m, -1, self.width)
         recalls = None
         if want_recall:  # the first layer's outputs are there already
-            decided = self._decisions(z.clone(), start[n_first:], rows.constants, plan)
+            decided = self._decisions(z.clone(), others, rows.constants, plan)
             recalls = rows.recalls(decided, column)
         steps = memory.tensor("steps", tuple(z.shape), z.dtype, z.device)
         steps.zero_()  # -lr times the derivatives
-        losses = torch.zeros(m, dtype=weight.dtype, device=weight.device)
+        losses = self._steps(x, z, steps, rest, rows, column, plan)
+        deltas = DualDeltas(x, steps, biased, StackedDeltas(rest, others) if rest else None)
+        weakref.finalize(deltas, self._free.append, memory)
+        return deltas, losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan), recalls
+
+    def _memory_of_a_block(self) -> Memory:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Memory()
+
+    def _steps(
+        self,
+        x: Tensor,
+        z: Tensor,
+        steps: Tensor,
+        rest: list[Tensor],
+        rows: BlockRows,
+        column: NDArray[np.int64],
+        plan: LocalPlan,
+    ) -> Tensor:
+        """Local SGD on the rows x (m, r, d); fills in `steps` and moves `rest`; summed losses."""
+        losses, biased = z.new_zeros(len(z)), self.linears[0].bias is not None
 
         def update(weight: Tensor, bias: Tensor | None, g: Tensor, h: Tensor) -> None:
             weight.baddbmm_(g.transpose(1, 2), h, alpha=-plan.learning_rate)
@@ -90,17 +107,13 @@ class DualKernel(MLPKernel):
             out = z[:k, here]
             if s:
                 gram = torch.bmm(batch.x, x[:k, : column[s]].transpose(1, 2))
-                if bias is not None:
+                if biased:
                     gram += 1
                 out = torch.baddbmm(out, gram, steps[:k, : column[s]])
             losses[:k] += self._rest(
                 out, [p[:k] for p in rest], batch, plan, update, steps[:k, here]
             )
-        mean = losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan)
-        others = StackedDeltas(rest, start[n_first:]) if rest else None
-        deltas = DualDeltas(x, steps, bias is not None, others)
-        weakref.finalize(deltas, self._free.append, memory)
-        return deltas, mean, recalls
+        return losses
 
     def _decisions(
         self, z: Tensor, rest: list[Tensor], constants: Tensor | None, plan: LocalPlan

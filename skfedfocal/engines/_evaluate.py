@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skfedfocal._local import LocalPlan, balanced_recall
 from skfedfocal.engines._data import FederatedRows
+from skfedfocal.engines._memory import Memory
 
 _SEGMENT_ROWS = 1 << 13
 
@@ -25,7 +26,8 @@ class Evaluation:
     hits, counts : ndarray of shape (m, n_classes)
         Weight of the rows of each class that the model gets right, and of all.
     loss, weight : ndarray of shape (m,)
-        Sums of the rows' losses, by their weight in the objective, and of these weights.
+        Sums of the rows' losses, by their weight in the objective, and of these weights; zero where
+        they were not asked for.
     """
 
     hits: NDArray[np.float64]
@@ -44,6 +46,8 @@ def evaluate(
     rows: FederatedRows,
     members: NDArray[np.int64],
     plan: LocalPlan,
+    *,
+    want_loss: bool = False,
 ) -> Evaluation:
     """Evaluate one model, given by its logits, on the rows of the given clients.
 
@@ -57,6 +61,8 @@ def evaluate(
         Client numbers.
     plan : LocalPlan
         Its loss and class weights make the objective.
+    want_loss : bool, default=False
+        Whether the objective is evaluated too.
 
     Returns
     -------
@@ -69,12 +75,12 @@ def evaluate(
     cells = np.zeros((2, len(members) * rows.n_classes))
     sums = np.zeros((2, len(members)))
     label_counts = rows.label_counts(members) if plan.needs_own_counts else None
-    class_weight = plan.class_weights(label_counts)
+    class_weight, memory = plan.class_weights(label_counts), Memory()
     for lo in range(0, len(places), _SEGMENT_ROWS):
         here, owner = places[lo : lo + _SEGMENT_ROWS], owners[lo : lo + _SEGMENT_ROWS]
         labels = rows.labels(here)
         weight = np.broadcast_to(rows.weights(here), labels.shape)
-        logits = predict(rows.features(here))
+        logits = predict(rows.features(here, memory))
         y = torch.as_tensor(labels, device=logits.device)
         constants = plan.loss_constants(label_counts, logits)
         if constants is not None and constants.ndim == 2:
@@ -82,6 +88,8 @@ def evaluate(
         scores = logits if plan.loss.keeps_order else plan.loss.log_posterior(logits, constants)
         hit = (scores.argmax(1) == y).cpu().numpy()
         _add(cells, owner * rows.n_classes + labels, (weight * hit, weight))
+        if not want_loss:
+            continue
         if class_weight is not None:
             of_class = class_weight.ndim == 1
             weight = weight * (class_weight[labels] if of_class else class_weight[owner, labels])

@@ -106,7 +106,7 @@ class LoopEngine(Engine):
     def _evaluate(self, rows: FederatedRows, client: int, plan: LocalPlan) -> Evaluation:
         self.module.eval()
         with torch.no_grad():
-            return evaluate(self.module, rows, np.array([client]), plan)
+            return evaluate(self.module, rows, np.array([client]), plan, want_loss=True)
 
     def _validate(self, client: int, plan: LocalPlan) -> NDArray[np.float64]:
         assert self.held_out is not None

@@ -105,7 +105,13 @@ class VectorizedEngine(Engine):
         validation = None
         if want_validation:
             assert self.held_out is not None
-            found = evaluate(lambda x: kernel.predict(start, x), self.held_out, block.members, plan)
+            found = evaluate(
+                lambda x: kernel.predict(start, x),
+                self.held_out,
+                block.members,
+                plan,
+                want_loss=True,
+            )
             validation = np.stack([found.loss, found.weight], 1)
         counts = self.rows.label_counts(block.members) if plan.needs_own_counts else None
         class_weight, constants = plan.class_weights(counts), plan.loss_constants(counts, like)

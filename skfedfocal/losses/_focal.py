@@ -121,10 +121,12 @@ class FocalLoss(Loss):
         """
         if constants is None:
             return logits, None
-        n_classes = logits.shape[-1]
-        if constants.shape[-1] >= n_classes:
-            logits, constants = logits + constants[..., :n_classes], constants[..., n_classes:]
-        return logits, constants[..., 0] if constants.shape[-1] else None
+        n_classes, n = logits.shape[-1], constants.shape[-1]
+        if n == n_classes:
+            return logits + constants, None
+        if n > n_classes:
+            logits = logits + constants[..., :n_classes]
+        return logits, constants[..., -1]
 
     def _by_class(self, logits: Tensor) -> float | Tensor:
         """Gamma by class."""
@@ -236,14 +238,19 @@ def focal_gradient(logits: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Te
         others, gradient = against_others(logits, y)
     log_loss = stable_softplus(others)
     wrong = torch.sigmoid(others)
-    focus = wrong**gamma
-    slope = (((1 - wrong) * log_loss).mul_(gamma) + wrong).mul_(focus)
-    rows = focus.mul_(log_loss)
+    focus = wrong if _is_one(gamma) else wrong**gamma
+    slope = (1 - wrong).mul_(log_loss)
+    slope = (slope if _is_one(gamma) else slope.mul_(gamma)).add_(wrong).mul_(focus)
+    rows = log_loss.mul_(focus)
     if logits.shape[-1] == 2:
         slope.mul_(sign)
         return rows, torch.stack((-slope, slope), -1)
     gradient.scatter_(-1, y.unsqueeze(-1), -1.0)
     return rows, gradient.mul_(slope.unsqueeze(-1))
+
+
+def _is_one(gamma: float | Tensor) -> bool:
+    return not isinstance(gamma, Tensor) and gamma == 1
 
 
 def focal_log_posterior(

@@ -18,7 +18,7 @@ from skfedfocal._threads import one_thread
 from skfedfocal.engines import dense_rows
 from skfedfocal.losses import Loss
 
-_PREDICT_VALUES = 1 << 20  # features per block of prediction: 4 MB in single precision
+_PREDICT_VALUES = 1 << 18  # features per block of prediction: activations stay in the cache
 
 
 class FederatedPredictor(ClassifierMixin, BaseEstimator):

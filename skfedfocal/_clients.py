@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_ROWS_AT_A_TIME = 1 << 20
+_ROWS_AT_A_TIME = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class ClientLayout:
                 f"clients has {ids.shape[0]} entries but X has {n_samples} rows; "
                 "pass one client id per row, not offsets."
             )
-        starts = np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1])
+        starts = _starts_of_runs(ids)
         unique_ids, run_codes = _factorize(ids[starts])
+        if len(unique_ids) == len(starts):
+            return cls(unique_ids, np.append(starts, n_samples), None)
         lengths = np.diff(starts, append=n_samples)
         sizes = np.bincount(run_codes, lengths, len(unique_ids)).astype(np.int64)
         offsets = np.concatenate([[0], np.cumsum(sizes)])
-        if len(unique_ids) == len(starts):
-            return cls(unique_ids, offsets, None)
         order = np.argsort(np.repeat(run_codes, lengths), kind="stable")
         return cls(unique_ids, offsets, order)
 
@@ -61,6 +61,10 @@ class ClientLayout:
     def sizes(self) -> NDArray[np.int64]:
         """Rows per client, of shape (n_clients,)."""
         return np.diff(self.offsets)
+
+    def sizes_of(self, members: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of the given clients, without a look at all the others."""
+        return self.offsets[members + 1] - self.offsets[members]
 
     def rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row numbers at the given places of the client-by-client order."""
@@ -90,7 +94,7 @@ class ClientLayout:
 
     def take(self, members: NDArray[np.int64]) -> ClientLayout:
         """Only the given clients, with their rows."""
-        sizes = self.offsets[members + 1] - self.offsets[members]
+        sizes = self.sizes_of(members)
         ends = np.cumsum(sizes)
         places = np.arange(ends[-1]) + np.repeat(self.offsets[members] - ends + sizes, sizes)
         return ClientLayout(self.ids[members], np.concatenate([[0], ends]), self.rows(places))
@@ -134,15 +138,16 @@ class ClientStats:
 
     sizes: NDArray[np.float64]
     label_counts: NDArray[np.float64] | None = None
-    loss: NDArray[np.float64] = field(init=False)
-    recall: NDArray[np.float64] = field(init=False)
-    last_round: NDArray[np.int64] = field(init=False)
+    loss: NDArray[np.float32] = field(init=False)
+    recall: NDArray[np.float32] = field(init=False)
+    last_round: NDArray[np.int32] = field(init=False)
 
     def __post_init__(self) -> None:
         n_clients = len(self.sizes)
-        self.loss = np.full(n_clients, np.nan)
-        self.recall = np.full(n_clients, np.nan)
-        self.last_round = np.full(n_clients, -1)
+        # Single precision will do, and with a million clients it is megabytes.
+        self.loss = np.full(n_clients, np.nan, np.float32)
+        self.recall = np.full(n_clients, np.nan, np.float32)
+        self.last_round = np.full(n_clients, -1, np.int32)
 
     @property
     def n_clients(self) -> int:
@@ -193,6 +198,15 @@ def _is_missing(value: Any) -> bool:
         return value is None or bool(value != value)
     except TypeError:  # pandas.NA has no truth value
         return True
+
+
+def _starts_of_runs(ids: NDArray[Any]) -> NDArray[np.int64]:
+    """Where another id than before begins; a piece at a time, for memory's sake."""
+    found = [np.zeros(1, np.int64)]
+    for lo in range(1, len(ids), _ROWS_AT_A_TIME):
+        hi = min(lo + _ROWS_AT_A_TIME, len(ids))
+        found.append(np.flatnonzero(ids[lo:hi] != ids[lo - 1 : hi - 1]) + lo)
+    return np.concatenate(found)
 
 
 def _factorize(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

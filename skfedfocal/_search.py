@@ -95,7 +95,7 @@ def race(n_candidates: int, n_rounds: int) -> list[tuple[int, int]]:
     while left > 1:
         left = (left + 1) // 2
         stages.append(left)
-    n_each = max(1, n_rounds // (len(stages) + 2))
+    n_each = max(1, n_rounds // (len(stages) + 3))
     return [(n_each, left) for left in stages]
 
 

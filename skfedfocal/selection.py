@@ -111,7 +111,11 @@ class FocalSelection(Selection):
             return Uniform().select(stats, n_selected, rng)
         odds = np.empty(stats.n_clients)
         odds[known] = focus(
-            stats.recall[known], stats.sizes[known], self.client_gamma, self.smoothing, self.floor
+            stats.recall[known].astype(np.float64),
+            stats.sizes[known],
+            self.client_gamma,
+            self.smoothing,
+            self.floor,
         )
         odds[~known] = odds[known].mean()
         # The n smallest of exponential waiting times are a draw without replacement.

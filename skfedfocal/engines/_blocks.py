@@ -145,7 +145,7 @@ class BlockRows:
 
     def n_batches(self, plan: LocalPlan) -> NDArray[np.float64]:
         """Batches of each client, of shape (m,)."""
-        sizes = self._rows.layout.sizes[self.block.members]
+        sizes = self._rows.layout.sizes_of(self.block.members)
         return (-(-sizes // plan.batch_size) * plan.n_epochs).astype(np.float64)
 
 

@@ -70,7 +70,7 @@ def evaluate(
     evaluation : Evaluation
         Of each client.
     """
-    offsets, sizes = rows.layout.offsets, rows.layout.sizes[members]
+    offsets, sizes = rows.layout.offsets, rows.layout.sizes_of(members)
     owners = np.repeat(np.arange(len(members)), sizes)
     places = np.arange(len(owners)) + np.repeat(offsets[members] - np.cumsum(sizes) + sizes, sizes)
     cells = np.zeros((2, len(members) * rows.n_classes))

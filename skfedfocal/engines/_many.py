@@ -94,7 +94,7 @@ class ManyFederations:
         whose = np.concatenate([np.full(len(r.cohort), i) for i, r in enumerate(requests)])
         cohort = np.concatenate([r.cohort for r in requests])
         members = np.concatenate([r.cohort + r.part * self.n_clients for r in requests])
-        there = self.rows.layout.sizes[members] > 0  # a part may leave a client without rows
+        there = self.rows.layout.sizes_of(members) > 0  # a part may leave a client without rows
         whose, cohort, members = whose[there], cohort[there], members[there]
         starts = [self.layout.split(r.theta) for r in requests]
         start = [torch.stack(leaves) for leaves in zip(*starts, strict=True)]

@@ -65,7 +65,7 @@ class VectorizedEngine(Engine):
         want_validation: bool = False,
     ) -> Iterator[Updates]:
         start = self.layout.split(theta)
-        kernel = self._kernel(plan, self.rows.layout.sizes[cohort])
+        kernel = self._kernel(plan, self.rows.layout.sizes_of(cohort))
         self.way = kernel.way
         blocks = schedule(
             cohort,

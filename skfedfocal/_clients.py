@@ -138,14 +138,14 @@ class ClientStats:
 
     sizes: NDArray[np.float64]
     label_counts: NDArray[np.float64] | None = None
-    loss: NDArray[np.float32] = field(init=False)
+    loss: NDArray[np.float64] = field(init=False)
     recall: NDArray[np.float32] = field(init=False)
     last_round: NDArray[np.int32] = field(init=False)
 
     def __post_init__(self) -> None:
         n_clients = len(self.sizes)
-        # Single precision will do, and with a million clients it is megabytes.
-        self.loss = np.full(n_clients, np.nan, np.float32)
+        self.loss = np.full(n_clients, np.nan)
+        # Half as wide will do, and with a million clients that is megabytes.
         self.recall = np.full(n_clients, np.nan, np.float32)
         self.last_round = np.full(n_clients, -1, np.int32)
 

@@ -522,7 +522,7 @@ def test_a_site_cannot_make_itself_heavier_than_any_class(scaled):
     grid = Garbled(by_site(*scaled), module=double_mlp)
     for claimed in (1e6, -1.0, float("nan")):
         grid.garble = lambda content, claimed=claimed: content.update(
-            report=write_facts({"loss": 0.1, "mean_weight": claimed})
+            report=write_facts({"loss": 0.1, "recall": 0.5, "mean_weight": claimed})
         )
         with pytest.warns(RuntimeWarning, match="Round 2 .*mean class weight"):
             model = federate(grid, classifier(class_weight="balanced"))

@@ -133,7 +133,8 @@ class FedFocalClassifier(BaseFederatedClassifier):
     all clients.
 
     Class weights are weights of rows: a client's objective is the weighted mean over its rows, and
-    the client counts by the sum of their weights.
+    the client counts by the sum of their weights. With client focusing, probabilities are about the
+    clients so weighed.
 
     Focal loss alone leaves the Bayes decision where it was; the gain on rare classes comes from the
     class weights. The published method states neither its class weights nor its client sampling:

@@ -64,10 +64,9 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
         y : ndarray of shape (n_samples,)
             Class labels.
         """
-        check_is_fitted(self)
-        # Where the posterior map keeps the order of the classes, there is no need of it.
-        scores = self._logits if self._resolve_loss().keeps_order else self._log_posterior
-        return self.classes_[scores(X).argmax(1).cpu().numpy()]
+        logits = self._logits(X)
+        decided = self._resolve_loss().decide(logits, self._constants(logits))
+        return self.classes_[decided.cpu().numpy()]
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probability of each class in the population that training weighed.
@@ -165,15 +164,18 @@ default="population"
 
     def _log_posterior(self, X: Any) -> Tensor:
         """Log-probabilities of shape (n_samples, n_classes), on the CPU."""
-        logits, loss, constants = self._logits(X), self._resolve_loss(), None
+        logits = self._logits(X)
+        return self._resolve_loss().log_posterior(logits, self._constants(logits)).cpu()
+
+    def _constants(self, like: Tensor) -> Tensor | None:
+        """The loss's constants, as in training."""
+        loss, constants = self._resolve_loss(), None
         if isinstance(self.class_weight_, np.ndarray):
             constants = loss.divide(self.class_weight_)[1]
         if loss.counts == "federated" and self.class_prior_ is not None:
             counts = self.class_prior_ * self.client_sizes_.sum()
             constants = loss.constants(torch.as_tensor(counts))
-        if constants is not None:
-            constants = constants.to(logits)
-        return loss.log_posterior(logits, constants).cpu()
+        return None if constants is None else constants.to(like)
 
     def _logits(self, X: Any) -> Tensor:
         """What the module gives, of shape (n_samples, n_classes), where the module is."""

@@ -74,14 +74,15 @@ class BlockRows:
         self.constants = constants
         self._rows = rows
         y = rows.labels(block.places)
-        weight = block.share * rows.weights(block.places)
+        self._row_weight = np.where(block.share > 0, rows.weights(block.places), 0.0)
+        weight = block.share * self._row_weight
         self.mean_weights = np.ones(len(block.members))
         if class_weight is not None:
             owner, m = block.owners(), len(block.members)
             of_row = class_weight[y] if class_weight.ndim == 1 else class_weight[owner, y]
             # Each client's rows weigh 1 on average, so that its steps keep their length.
-            there = np.where(block.share > 0, rows.weights(block.places), 0.0)
-            mean = np.bincount(owner, there * of_row, m) / np.bincount(owner, there, m)
+            total = np.bincount(owner, self._row_weight, m)
+            mean = np.bincount(owner, self._row_weight * of_row, m) / total
             weight = weight * of_row / np.where(mean > 0, mean, 1.0)[owner]
             self.mean_weights = mean
         self.labels = torch.from_numpy(y).to(like.device)
@@ -108,11 +109,10 @@ class BlockRows:
         """Balanced recall of each client from the classes predicted for its rows `by_client`."""
         block, n_classes = self.block, self._rows.n_classes
         hits = np.zeros((2, len(block.members) * n_classes))
-        weights = np.where(block.share > 0, self._rows.weights(block.places), 0.0)
         labels, found = self.labels.cpu().numpy(), predicted.cpu().numpy()
         for s, (k, w) in enumerate(zip(block.alive, block.width, strict=True)):
             here = slice(block.start[s], block.start[s + 1])
-            y, weight = labels[here], weights[here]
+            y, weight = labels[here], self._row_weight[here]
             cells = np.repeat(np.arange(k), w) * n_classes + y
             hit = found[:k, column[s] : column[s + 1]].ravel() == y
             hits += [np.bincount(cells, v, hits.shape[1]) for v in (weight * hit, weight)]

@@ -121,11 +121,9 @@ class DualKernel(MLPKernel):
         """Classes that the start decides for, (m, r), from its first layer's outputs (m, r, h)."""
         for i, (weight, bias) in enumerate(self.layers(rest, 1)):
             z = nn.functional.linear(self.activate(i, z), weight, bias)
-        if not plan.loss.keeps_order:
-            if constants is not None and constants.ndim == 2:
-                constants = constants[:, None]
-            z = plan.loss.log_posterior(z, constants)
-        return z.argmax(-1)
+        if constants is not None and constants.ndim == 2:
+            constants = constants[:, None]
+        return plan.loss.decide(z, constants)
 
     def _rest(
         self,

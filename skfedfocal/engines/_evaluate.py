@@ -87,8 +87,7 @@ def evaluate(
         constants = plan.loss_constants(label_counts, logits)
         if constants is not None and constants.ndim == 2:
             constants = constants[torch.as_tensor(owner)]
-        scores = logits if plan.loss.keeps_order else plan.loss.log_posterior(logits, constants)
-        hit = (scores.argmax(1) == y).cpu().numpy()
+        hit = (plan.loss.decide(logits, constants) == y).cpu().numpy()
         _add(cells, owner * rows.n_classes + labels, (weight * hit, weight))
         if not want_loss:
             continue

@@ -44,7 +44,10 @@ class Kernel(ABC):
         return True
 
     def twins(self, n: int) -> list[Kernel]:
-        """Itself and others like it, each of which may be busy at the same time."""
+        """Itself and others like it, each of which may be busy at the same time.
+
+        To be made before the work begins: a module that is in use cannot be copied.
+        """
         self._others += [self._twin() for _ in range(n - 1 - len(self._others))]
         return [self, *self._others[: n - 1]]
 

@@ -103,14 +103,16 @@ class LoopEngine(Engine):
                     batch_losses.append(float(loss.detach()))
         return float(np.mean(batch_losses)), mean_weight
 
-    def _evaluate(self, rows: FederatedRows, client: int, plan: LocalPlan) -> Evaluation:
+    def _evaluate(
+        self, rows: FederatedRows, client: int, plan: LocalPlan, *, want_loss: bool = False
+    ) -> Evaluation:
         self.module.eval()
         with torch.no_grad():
-            return evaluate(self.module, rows, np.array([client]), plan, want_loss=True)
+            return evaluate(self.module, rows, np.array([client]), plan, want_loss=want_loss)
 
     def _validate(self, client: int, plan: LocalPlan) -> NDArray[np.float64]:
         assert self.held_out is not None
-        found = self._evaluate(self.held_out, client, plan)
+        found = self._evaluate(self.held_out, client, plan, want_loss=True)
         return np.stack([found.loss, found.weight], 1)
 
 

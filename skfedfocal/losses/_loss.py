@@ -62,6 +62,11 @@ class Loss(Component):
         """Log-probability of each class in the population that the loss decides for."""
         raise NotImplementedError
 
+    def decide(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        """Most probable class of each row; the posterior is mapped only where it could differ."""
+        scores = logits if self.keeps_order else self.log_posterior(logits, constants)
+        return scores.argmax(-1)
+
     def decision_prior(self, prior: np.ndarray) -> np.ndarray:
         """Class prior to which `log_posterior` refers, given that of the training rows.
 

@@ -29,7 +29,8 @@ Cells = dict[tuple[str, str], np.ndarray]  # (scenario, method) -> value per see
 def collect(plan: Plan, results: Results) -> dict[str, Any]:
     """What is committed: the test records as a table, and how they came about.
 
-    Only scenarios and methods with all seeds are in it, so that every mean is over the same seeds.
+    Only scenarios and methods with all seeds are in it, so that all means of a scenario are over
+    the same seeds.
     """
     records: list[Record] = []
     for leg, job_of in (("default", default_test), ("tuned", tuned_test)):
@@ -38,7 +39,7 @@ def collect(plan: Plan, results: Results) -> dict[str, Any]:
                 try:
                     jobs = [
                         job_of(plan, results, scenario, METHODS[name], seed)
-                        for seed in range(plan.n_seeds)
+                        for seed in plan.seeds(scenario)
                     ]
                     found = [results.records[job.key] for job in jobs]
                 except KeyError:  # not run yet
@@ -137,11 +138,12 @@ def difference(
     values: Cells, scenarios: list[str], name: str, base: str = BASE
 ) -> tuple[float, float]:
     """Mean paired difference over scenarios and seeds, and its standard error over seeds."""
-    gaps = np.array([values[s, name] - values[s, base] for s in scenarios])
-    if gaps.shape[1] < 2:
-        return float(gaps.mean()), float("nan")
-    errors = gaps.std(1, ddof=1) / np.sqrt(gaps.shape[1])
-    return float(gaps.mean()), float(np.sqrt((errors**2).sum()) / len(errors))
+    gaps = [values[s, name] - values[s, base] for s in scenarios]
+    mean = float(np.mean([gap.mean() for gap in gaps]))
+    if min(map(len, gaps)) < 2:
+        return mean, float("nan")
+    errors = np.array([gap.std(ddof=1) / np.sqrt(len(gap)) for gap in gaps])
+    return mean, float(np.sqrt((errors**2).sum()) / len(errors))
 
 
 # -- the page --------------------------------------------------------------------------------
@@ -154,7 +156,7 @@ def page(table: Mapping[str, Any], command: str, more: str = "") -> str:
     parts = [
         "# Results",
         f"Made by `{command}`; do not edit by hand. Balanced accuracy in percent, means over "
-        f"{table['n_seeds']} seeds. Taken on {table['machine']['processor']}, "
+        f"{table['n_seeds']} seeds or more. Taken on {table['machine']['processor']}, "
         + ", ".join(f"{k} {v}" for k, v in table["machine"].items() if k != "processor")
         + f"; {table['cpu_hours']} CPU hours in all.",
     ]
@@ -361,7 +363,8 @@ def _protocol() -> str:
 def _budgets(table: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     rows = []
     for name, title in titles.items():
-        budget = scenario_of(name, table["scale"]).budget
+        scenario = scenario_of(name, table["scale"])
+        budget = scenario.budget
         rows.append(
             [
                 title,
@@ -370,9 +373,10 @@ def _budgets(table: Mapping[str, Any], titles: Mapping[str, str]) -> str:
                 str(budget.n_rounds),
                 str(budget.n_local_epochs),
                 str(budget.batch_size),
+                str(table["n_seeds"] * scenario.repeats),
             ]
         )
-    head = ["set", "hidden", "clients a round", "rounds", "local epochs", "batch"]
+    head = ["set", "hidden", "clients a round", "rounds", "local epochs", "batch", "seeds"]
     return markdown(head, rows)
 
 

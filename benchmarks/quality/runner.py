@@ -68,6 +68,17 @@ class Plan:
     def scenario(self, name: str) -> Scenario:
         return scenario_of(name, self.scale)
 
+    def seeds(self, scenario: str) -> range:
+        return range(self.n_seeds * self.scenario(scenario).repeats)
+
+    def cases(self) -> Iterator[tuple[str, Method, int]]:
+        """Scenarios, methods and seeds, in order of seeds."""
+        most = max(len(self.seeds(s)) for s in self.scenarios)
+        for seed in range(most):
+            for s in self.scenarios:
+                if seed in self.seeds(s):
+                    yield from ((s, METHODS[m], seed) for m in self.methods)
+
 
 def scenario_of(name: str, scale: str) -> Scenario:
     if scale == "quick":
@@ -111,17 +122,12 @@ def phases(plan: Plan, results: Results) -> Iterator[list[Job]]:
 
     Tests are in order of seeds, so that what a stopped run leaves is balanced.
     """
-    seeds = range(plan.n_seeds)
-    pairs = [(s, METHODS[m]) for s in plan.scenarios for m in plan.methods]
-    tuned = [(s, m, seed) for s, m in pairs for seed in _tuning_seeds(plan, s)]
+    cases = list(plan.cases())
+    tuned = [(s, m, seed) for s, m, seed in cases if seed in _tuning_seeds(plan, s)]
     yield _todo([job for case in tuned for job in rate_candidates(*case)], results)
-    yield _todo(
-        [default_test(plan, results, s, m, seed) for seed in seeds for s, m in pairs], results
-    )
+    yield _todo([default_test(plan, results, *case) for case in cases], results)
     yield _todo([job for case in tuned for job in own_candidates(plan, results, *case)], results)
-    yield _todo(
-        [tuned_test(plan, results, s, m, seed) for seed in seeds for s, m in pairs], results
-    )
+    yield _todo([tuned_test(plan, results, *case) for case in cases], results)
 
 
 def _todo(jobs: Iterable[Job], results: Results) -> list[Job]:
@@ -133,7 +139,7 @@ def _tuning_seeds(plan: Plan, scenario: str, seed: int | None = None) -> tuple[i
 
     Its own where every seed has a test split of its own, else the first few.
     """
-    seeds = tuple(range(plan.n_seeds))
+    seeds = tuple(plan.seeds(scenario))
     if not plan.scenario(scenario).resplit:
         return seeds[:N_TUNING]
     return seeds if seed is None else (seed,)

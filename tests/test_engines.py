@@ -26,6 +26,7 @@ from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._dual import DualKernel
 from skfedfocal.engines._kernels import VmapKernel
 from skfedfocal.engines._mlp import MLPKernel
+from skfedfocal.engines._pooling import pool_first
 from skfedfocal.engines._serial import SerialKernel
 from skfedfocal.engines._stepping import stepping_layers
 from skfedfocal.losses import LOSSES, FocalLoss
@@ -757,3 +758,52 @@ def test_a_stepping_layer_needs_no_gradient_of_its_own():
     stepping.begin_step(0.0)
     weight, _ = torch.autograd.grad(layer(x).sum(), list(layer.parameters()))
     torch.testing.assert_close(weight, x.sum(0).expand(2, 3))
+
+
+# -- pooling before the ReLU ---------------------------------------------------------------------
+
+
+def _pooled_after_relu() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        nn.Sequential(nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+    ).double()
+
+
+@given(seed=st.integers(0, 1000), zeros=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_pooling_first_changes_no_bit(seed, zeros):
+    torch.manual_seed(seed)
+    module = _pooled_after_relu()
+    x = torch.randn(4, 2, 6, 6, dtype=torch.float64)
+    if zeros:  # ties, at zero and above
+        x = x.round()
+    module(x)
+    changed = copy.deepcopy(module)
+    pool_first(changed)
+    assert [type(part) for part in changed[:3]] == [nn.Conv2d, nn.MaxPool2d, nn.ReLU]
+    assert type(changed[3][0]) is nn.MaxPool2d
+    assert torch.equal(changed(x), module(x))
+    of, of_changed = (
+        torch.autograd.grad(m(x).square().sum(), list(m.parameters())) for m in (module, changed)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(of, of_changed, strict=True))
+
+
+def test_what_is_looked_at_keeps_its_place():
+    watched = _pooled_after_relu()
+    watched[1].register_forward_hook(lambda *_: None)
+    pool_first(watched)
+    assert type(watched[1]) is nn.ReLU
+
+    class Own(nn.Sequential):
+        def forward(self, x):
+            return self[2](self[1](self[0](x)))
+
+    own = Own(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))
+    pool_first(own)
+    assert type(own[1]) is nn.ReLU

@@ -12,6 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from skfedfocal._clients import ClientLayout
+from skfedfocal.engines._mapped import MappedRows
 from skfedfocal.engines._memory import Memory
 
 
@@ -60,6 +61,7 @@ class FederatedRows:
         self.sizes = layout.sizes.astype(np.float64)
         if sample_weight is not None:
             self.sizes = layout.sum_by_client(sample_weight, np.zeros(len(y), np.int8), 1)[:, 0]
+        self._mapped = MappedRows.of(X)
         self._resident = resident
         if resident is None and device.type != "cpu" and not sparse.issparse(X):
             self._resident = torch.as_tensor(np.ascontiguousarray(X), device=device)
@@ -98,6 +100,8 @@ class FederatedRows:
         if self._resident is not None:
             index = torch.from_numpy(rows).to(self.device)
             return self._resident.index_select(0, index).to(self.dtype)
+        if self._mapped is not None:
+            self._mapped.announce(rows)
         return dense_rows(self.X, rows, self.dtype, self.device, memory)
 
     def labels(self, places: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from skfedfocal._module import trainable
 from skfedfocal.engines._blocks import Batch
 from skfedfocal.engines._kernels import Kernel
 from skfedfocal.engines._loop import stochastic_seed
+from skfedfocal.engines._pooling import pool_first
 from skfedfocal.engines._stepping import stepping_layers
 
 
@@ -35,6 +36,7 @@ class SerialKernel(Kernel):
     def __init__(self, module: nn.Module, *, stochastic: bool, stepping: bool):
         super().__init__(module, block_size=1)
         self.replica = copy.deepcopy(module)
+        pool_first(self.replica)
         self.leaves = trainable(self.replica)
         self.stepping = stepping_layers(self.replica) if stepping else []
         self.channels_last = any(isinstance(m, nn.Conv2d) for m in module.modules())

@@ -23,7 +23,7 @@ from benchmarks.speed.limit import limit  # noqa: E402
 from benchmarks.speed.measure import MeasurementError, measure  # noqa: E402
 from benchmarks.speed.models import build  # noqa: E402
 from benchmarks.speed.summary import Records, summarise  # noqa: E402
-from benchmarks.speed.workloads import W1, W2, W3, load, prepare, warm  # noqa: E402
+from benchmarks.speed.workloads import W1, W2, W3, cool, load, prepare  # noqa: E402
 from skfedfocal import FederatedClassifier  # noqa: E402
 
 TINY = replace(
@@ -123,7 +123,7 @@ def test_many_clients_repeat_the_rows_of_the_first(storage, tmp_path, monkeypatc
     many = replace(few, n_clients=12)
     for workload in (few, many, few):  # the file grows and is then used in part
         prepare(workload, tmp_path)
-    warm(many, tmp_path)
+    cool(many, tmp_path)
     base, data = load(few, tmp_path), load(many, tmp_path)
     assert data.n_bytes > data.n_bytes_mapped == (60 * 30 if storage == "int8" else 0)
     assert base.X.shape == (20, 30)

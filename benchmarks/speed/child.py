@@ -17,7 +17,7 @@ MARK = "RESULT "
 
 # Of a development environment, not of an installation of the package; scikit-learn and joblib
 # import them where they are (66 MB, half a second). Hidden, a process takes what a user's takes.
-OPTIONAL = ("pandas", "polars", "psutil", "pyarrow")
+OPTIONAL = ("pandas", "polars", "psutil", "pyarrow", "rich")
 
 
 def run(spec: dict[str, Any]) -> dict[str, Any]:

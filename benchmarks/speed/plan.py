@@ -54,7 +54,7 @@ class Task:
             return measure_peer(self.contender, self.workload)
         if isinstance(self.settings, Grid):
             return measure({"contender": "grid", "grid": asdict(self.settings)})
-        workloads.warm(self.settings, data_dir)
+        workloads.cool(self.settings, data_dir)
         spec = {"workload": asdict(self.settings), "data_dir": str(data_dir), "device": device}
         return measure({"contender": self.contender, **spec})
 

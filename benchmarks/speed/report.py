@@ -48,8 +48,8 @@ _METHOD = """\
   first, then the median over passes. For the package, one uninterrupted `fit` is measured: its
   `selection` is `Uniform` with a clock in it, which is read once a round.
 - *Whole process* is from its start to its end: imports, reading the rows, training, prediction on
-  the test rows. *Memory* is the most that was resident. pandas, polars, psutil and pyarrow, which
-  the package does not need and scikit-learn imports where it finds them, are hidden.
+  the test rows. *Memory* is the most that was resident. pandas, polars, psutil, pyarrow and rich,
+  which the package does not need and scikit-learn imports where it finds them, are hidden.
 - *Ratio* is the figure of `FedFocalClassifier` (focal loss and class weights; `client_gamma=0`, for
   client focusing is one more forward pass, which has a row of its own)
   over that contender's, with its range over the passes. The others minimise cross-entropy, which is
@@ -217,9 +217,9 @@ def _scale(found: dict[str, Any]) -> str:
         "## W2 with up to 1,000,000 clients\n\n"
         "20 rows on each client, 100 clients a round. The rows of 1,000 clients are repeated, "
         "really written out: as int8 in a file that is mapped into memory (features rounded to "
-        "whole numbers; the process's memory counts the pages touched; the file is read once "
-        "before each measurement, and so in the page cache as far as it fits), or as a sparse "
-        "matrix in memory (the 20 largest features of each row). The data are features, "
+        "whole numbers; the process's memory counts the pages touched; the file is dropped from "
+        "the page cache before each measurement, so that rounds read from the disk), or as a "
+        "sparse matrix in memory (the 20 largest features of each row). The data are features, "
         "labels and client ids.\n\n"
     )
     head = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -277,17 +278,14 @@ def load(workload: Workload, folder: Path) -> Data:
     return Data(X, y, offsets, X_test, y_test)
 
 
-def warm(workload: Workload, folder: Path) -> None:
-    """Read a mapped file's part once, so that rounds do not wait for the disk where it fits.
+def cool(workload: Workload, folder: Path) -> None:
+    """Drop a mapped file from the page cache, so that rounds find their rows on the disk.
 
-    Otherwise the figures would be of the disk and of the kernel's reading ahead.
+    As where data are larger than memory; and figures do not depend on how much of it is free.
     """
-    if workload.storage != "int8":
-        return
-    left = int(workload.client_sizes().sum()) * workload.n_features
-    with open(_file(workload, folder, "int8"), "rb", buffering=0) as file:
-        while left > 0 and (chunk := file.read(min(left, 1 << 24))):
-            left -= len(chunk)
+    if workload.storage == "int8" and hasattr(os, "posix_fadvise"):
+        with open(_file(workload, folder, "int8"), "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _file(workload: Workload, folder: Path, part: str) -> Path:

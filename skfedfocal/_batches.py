@@ -172,12 +172,9 @@ def _blocks(
         places[slot] = np.repeat(offsets[clients], sizes) + drawn
         share[slot] = 1.0 / length[j, t]
 
+    # Padding is the first row of the client whose slot it is.
     padding = np.flatnonzero(share == 0)
-    step_starts = (base[:-1, None] + start[:, :-1]).ravel()
-    step = np.searchsorted(step_starts, padding, side="right") - 1
-    b, t = np.divmod(step, len(s))
-    owner = first[b] + (padding - step_starts[step]) // width[b, t]
-    places[padding] = offsets[clients[owner]]
+    places[padding] = offsets[clients[_owners(padding, base, first, start, width)]]
 
     for block, lo in enumerate(first):
         n_steps = int((alive[block] > 0).sum())
@@ -191,3 +188,18 @@ def _blocks(
             places[flat],
             share[flat],
         )
+
+
+def _owners(
+    slots: NDArray[np.int64],
+    base: NDArray[np.int64],
+    first: NDArray[np.int64],
+    start: NDArray[np.int64],
+    width: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Client of each of the slots, which are numbered through all blocks."""
+    step_starts = (base[:-1, None] + start[:, :-1]).ravel()
+    step = np.searchsorted(step_starts, slots, side="right") - 1
+    block, t = np.divmod(step, width.shape[1])
+    place, _ = np.divmod(slots - step_starts[step], width[block, t])
+    return first[block] + place

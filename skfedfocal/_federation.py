@@ -23,7 +23,7 @@ from skfedfocal._local import (
 from skfedfocal._module import flatten
 from skfedfocal._prior import estimate_class_prior
 from skfedfocal._rounds import Federation
-from skfedfocal.aggregation import FocalMean, WeightedMean
+from skfedfocal.aggregation import Aggregator, FocalMean, WeightedMean
 from skfedfocal.engines import Engine
 from skfedfocal.losses import Loss
 from skfedfocal.selection import SELECTIONS, Selection
@@ -69,10 +69,6 @@ def assemble(
     """
     strategy = resolve(settings.strategy, STRATEGIES, Strategy, "strategy")
     selection = resolve(settings.selection, SELECTIONS, Selection, "selection")
-    aggregator = strategy.aggregator()
-    # Of one client alone, the weight does not matter.
-    if settings.client_gamma > 0 and type(aggregator) is WeightedMean and len(engine.sizes) > 1:
-        aggregator = FocalMean(settings.client_gamma)
     theta = flatten(module)
     plan = LocalPlan(
         loss=loss,
@@ -86,21 +82,12 @@ def assemble(
         proximal=strategy.proximal,
         seed=seed,
     )
-    counts = constants = None
-    if class_weight == "estimated":
-        counts = estimate_class_prior(engine, module, plan) * engine.sizes.sum()
-    elif class_weight in ("balanced", "effective") or loss.counts == "federated":
-        counts = engine.label_totals()
-    weights = of_rows = _class_weight(class_weight, classes, counts)
-    if isinstance(weights, np.ndarray):
-        of_rows, constants = loss.divide(weights)
-    if loss.counts == "federated":
-        constants = loss.constants(torch.as_tensor(counts))
+    plan, weights, counts = _weighted(plan, class_weight, classes, engine, module)
     federation = Federation(
         theta=theta,
-        plan=replace(plan, class_weight=of_rows, constants=constants),
+        plan=plan,
         selection=selection,
-        aggregator=aggregator,
+        aggregator=_aggregator(strategy, settings.client_gamma, len(engine.sizes)),
         strategy=strategy,
         n_selected=_n_selected(settings.clients_per_round, len(engine.sizes)),
         stats=ClientStats(
@@ -122,6 +109,32 @@ def resume(federation: Federation, state: Mapping[str, NDArray[Any]], n_rounds: 
     theta = federation.theta
     tensors = {name: torch.as_tensor(value).to(theta) for name, value in state.items()}
     return replace(federation, state=tensors, n_rounds=n_rounds)
+
+
+def _aggregator(strategy: Strategy, client_gamma: float, n_clients: int) -> Aggregator:
+    """The strategy's, focused on clients that do poorly if it is a plain mean."""
+    aggregator = strategy.aggregator()
+    # Of one client alone, the weight does not matter.
+    if client_gamma > 0 and type(aggregator) is WeightedMean and n_clients > 1:
+        return FocalMean(client_gamma)
+    return aggregator
+
+
+def _weighted(
+    plan: LocalPlan, wanted: Any, classes: NDArray[Any], engine: Engine, module: nn.Module
+) -> tuple[LocalPlan, ClassWeight, NDArray[np.float64] | None]:
+    """The plan with its class weights and the loss's constants; the weights; counts asked for."""
+    loss, counts, constants = plan.loss, None, None
+    if wanted == "estimated":
+        counts = estimate_class_prior(engine, module, plan) * engine.sizes.sum()
+    elif wanted in ("balanced", "effective") or loss.counts == "federated":
+        counts = engine.label_totals()
+    weights = of_rows = _class_weight(wanted, classes, counts)
+    if isinstance(weights, np.ndarray):
+        of_rows, constants = loss.divide(weights)
+    if loss.counts == "federated":
+        constants = loss.constants(torch.as_tensor(counts))
+    return replace(plan, class_weight=of_rows, constants=constants), weights, counts
 
 
 def _class_weight(

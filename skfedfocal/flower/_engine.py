@@ -125,6 +125,27 @@ class GridEngine(Engine):
             "want_validation": want_validation,
             "plan": {f.name: getattr(plan, f.name) for f in fields(plan)},
         }
+        requests, reasons = self._requests(theta, cohort, common)
+        replies, failures = exchange(self.grid, requests, TRAIN, self.timeout)
+        good = []
+        for k in cohort:
+            node = self.sites[k].node
+            if node in replies:
+                try:
+                    good.append(
+                        self._read(replies[node], int(k), theta, plan, want_recall, want_validation)
+                    )
+                except BadReply as bad:
+                    reasons[int(k)] = str(bad)
+            elif node in failures:
+                reasons[int(k)] = failures[node].reason
+        self._account_for(reasons, round_ + 1, len(good), len(cohort))
+        yield from good
+
+    def _requests(
+        self, theta: Tensor, cohort: NDArray[np.int64], common: dict[str, Any]
+    ) -> tuple[dict[int, RecordDict], dict[int, str]]:
+        """What to send to which node, and of the sites that cannot be asked, by number, why not."""
         model = ArrayRecord({"theta": Array(theta.cpu().numpy())})
         online = set(self.grid.get_node_ids())
         if self.recognise is not None and not {self.sites[k].node for k in cohort} <= online:
@@ -137,39 +158,29 @@ class GridEngine(Engine):
                 requests[site.node] = RecordDict({"theta": model, "task": task})
             else:
                 reasons[int(k)] = "it is not connected"
-        replies, failures = exchange(self.grid, requests, TRAIN, self.timeout)
-        good = []
-        for k in cohort:
-            site = self.sites[k]
-            if site.node in replies:
-                try:
-                    good.append(
-                        self._read(
-                            replies[site.node], int(k), theta, plan, want_recall, want_validation
-                        )
-                    )
-                except BadReply as bad:
-                    reasons[int(k)] = str(bad)
-            elif site.node in failures:
-                reasons[int(k)] = failures[site.node].reason
+        return requests, reasons
+
+    def _account_for(
+        self, reasons: Mapping[int, str], round_: int, n_good: int, n_asked: int
+    ) -> None:
+        """Keep why sites are missing; raise where too few are left, else warn."""
         for k, reason in sorted(reasons.items()):
-            self.failures.append(Failure(round_ + 1, self.sites[k].name, reason))
-        needed = min(self.min_clients, len(cohort))
-        if len(good) < needed:
+            self.failures.append(Failure(round_, self.sites[k].name, reason))
+        needed = min(self.min_clients, n_asked)
+        if n_good < needed:
             hint = ""
             if any("not finite" in reason for reason in reasons.values()):
                 hint = " The training diverged; lower learning_rate, or scale the columns."
             raise TooFewClients(
-                f"Round {round_ + 1}: {len(good)} of {len(cohort)} sites replied well, but "
+                f"Round {round_}: {n_good} of {n_asked} sites replied well, but "
                 f"{needed} are needed; not {self._in_words(reasons)}.{hint}"
             )
         if reasons:
             warnings.warn(
-                f"Round {round_ + 1} goes on without {self._in_words(reasons)}.",
+                f"Round {round_} goes on without {self._in_words(reasons)}.",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        yield from good
 
     def _read(
         self,

@@ -54,7 +54,7 @@ class WithoutOptional(PathFinder):
 
 
 def _contender(name: str) -> Any:
-    if name in ("fed_focal", "focusing", "cross_entropy", "prediction"):
+    if name in ("fed_focal", "focusing", "threads", "cross_entropy", "prediction"):
         from benchmarks.speed import ours as module
     else:
         from benchmarks.speed import baselines as module

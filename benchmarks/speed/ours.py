@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from typing import Any
 
@@ -35,6 +36,14 @@ def fed_focal(workload: Workload, data: Data, device: str) -> dict[str, Any]:
 def focusing(workload: Workload, data: Data, device: str) -> dict[str, Any]:
     """FedFocalClassifier as it comes: clients also report how well the global model does."""
     return _fit(FedFocalClassifier(**_settings(workload, device)), data, device)
+
+
+def threads(workload: Workload, data: Data, device: str) -> dict[str, Any]:
+    """The same as `fed_focal`, with a thread for each core: blocks of clients side by side."""
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    return fed_focal(workload, data, device)
 
 
 def cross_entropy(workload: Workload, data: Data, device: str) -> dict[str, Any]:

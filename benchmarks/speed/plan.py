@@ -17,6 +17,7 @@ from benchmarks.speed.workloads import Workload
 LABELS = {
     "fed_focal": "FedFocalClassifier, client_gamma=0",
     "focusing": "FedFocalClassifier, with client focusing",
+    "threads": "FedFocalClassifier, client_gamma=0, a thread for each core",
     "cross_entropy": "FederatedClassifier, cross-entropy",
     "sequential": "sequential PyTorch FedAvg loop",
     "centralised": "centralised PyTorch SGD",
@@ -82,6 +83,7 @@ def _contenders(workload: Workload, quick: bool) -> list[str]:
         "limit",
         "fed_focal",
         "focusing",
+        "threads",
         *(["cross_entropy"] if mlp else []),
         "sequential",
         "centralised",

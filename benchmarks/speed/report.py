@@ -43,7 +43,8 @@ _METHOD = """\
 ## How it was measured
 
 - Every measurement is a process of its own with `OMP_NUM_THREADS=1`, and so one thread inside each
-  operation, for all contenders. Contenders take turns: A B C A B C …
+  operation, for all contenders; one row has blocks of clients on several threads, if that proves
+  faster. Contenders take turns: A B C A B C …
 - *CPU* is user and system time of all threads; *round* is the median of a fit's rounds without the
   first, then the median over passes. For the package, one uninterrupted `fit` is measured: its
   `selection` is `Uniform` with a clock in it, which is read once a round.
@@ -310,9 +311,12 @@ def _number(value: dict[str, Any] | None, form: str) -> str:
 def _range(value: dict[str, Any] | None) -> str:
     if value is None:
         return ""
-    if value["n"] == 1:
-        return f"{value['median']:.3g}"
-    return f"{value['median']:.3g} ({value['min']:.3g} – {value['max']:.3g})"
+    median, low, high = (_short(value[name]) for name in ("median", "min", "max"))
+    return median if value["n"] == 1 else f"{median} ({low} – {high})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _bound(target: dict[str, Any]) -> str:

@@ -206,6 +206,7 @@ def _whole_process(taken: Records, figure: str, name: str) -> tuple[str, float, 
     not_peers = {
         "fed_focal",
         "focusing",
+        "threads",
         "cross_entropy",
         "limit",
         "prediction",

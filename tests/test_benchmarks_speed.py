@@ -16,7 +16,7 @@ if not (ROOT / "benchmarks" / "speed").is_dir():
     pytest.skip("benchmarks are not part of the source distribution", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.speed import baselines, child, ours, plan, report  # noqa: E402
+from benchmarks.speed import baselines, bounds, child, ours, plan, report  # noqa: E402
 from benchmarks.speed.clock import Clock  # noqa: E402
 from benchmarks.speed.grid_search import Grid, search  # noqa: E402
 from benchmarks.speed.limit import limit  # noqa: E402
@@ -213,6 +213,17 @@ def test_memory_is_counted_beyond_the_data():
     found = summarise([_record(0, "W2x1000000", "fed_focal", **sizes)])["targets"]
     beyond = {t["what"]: (t["value"]["median"], t["met"]) for t in found if t["value"]}
     assert sorted(beyond.values()) == [(300, True), (800, False)]
+
+
+def test_what_bounds_a_target_is_said_where_it_is_missed():
+    costs = {"imports": 250.0, "fed_focal": 300.0, "fedjax": 200.0, "sequential": 400.0}
+    records = [_record(0, "W1", name, rss_mb=mb, cpu_s=1.0) for name, mb in costs.items()]
+    found = summarise(records)
+    (line,) = bounds.section(found["workloads"], found["targets"]).splitlines()[2:]
+    assert "250 MB" in line
+    assert "200 MB" in line
+    less = summarise([_record(0, "W1", n, rss_mb=300.0) for n in ("fed_focal", "fedjax")])
+    assert bounds.section(less["workloads"], less["targets"]) == ""
 
 
 def test_run_takes_turns_and_resumes(tmp_path):

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed import bounds
 from benchmarks.speed.plan import LABELS
 from benchmarks.speed.workloads import FULL, Workload
 
@@ -71,6 +72,7 @@ def render(results: dict[str, Any]) -> str:
         _INTRODUCTION,
         _warning(results),
         _targets(results["targets"]),
+        bounds.section(found, results["targets"]),
         _machine(results),
         _METHOD,
     ]

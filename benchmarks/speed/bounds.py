@@ -1,0 +1,99 @@
+"""What bounds the targets that are not met, in the figures of the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Figures = dict[str, Any]  # workload -> contender -> figure -> {"median": …, …}
+
+
+def section(figures: Figures, targets: list[dict[str, Any]]) -> str:
+    """A line for each target that is missed and whose bound is known; nothing if there is none."""
+    missed = [t["what"] for t in targets if t["met"] is False]
+    lines = []
+    for start, explain in _BOUNDS.items():
+        if any(what.startswith(start) for what in missed):
+            try:
+                lines.append(f"- {explain(figures)}")
+            except KeyError:  # what would explain it was not measured
+                continue
+    return "## What bounds the rest\n\n" + "\n".join(lines) if lines else ""
+
+
+def _flower(found: Figures) -> str:
+    theirs, ours, limit = (
+        _median(found, "W1", contender, figure)
+        for contender, figure in (
+            ("flwr", "round_wall_s"),
+            ("fed_focal", "round_wall_s"),
+            ("limit", "limit_s"),
+        )
+    )
+    return (
+        f"W1 over Flower: a twentieth of Flower's round, {1e3 * theirs / 20:.1f} ms, is "
+        f"{theirs / 20 / limit:.1f} times what the products alone take at the processor's best "
+        f"rate; the package is at {ours / limit:.1f} times."
+    )
+
+
+def _memory(found: Figures) -> str:
+    imports, theirs = (_median(found, "W1", c, "rss_mb") for c in ("imports", "fedjax"))
+    return (
+        f"Memory of the whole process: importing torch and scikit-learn alone takes {imports:.0f} MB, "
+        f"FedJAX {theirs:.0f} MB in all."
+    )
+
+
+def _cpu(found: Figures) -> str:
+    imports, ours, theirs = (
+        _median(found, "W1", c, "cpu_s") for c in ("imports", "fed_focal", "fedjax")
+    )
+    return (
+        f"CPU of the whole process: importing torch and scikit-learn takes {imports:.1f} s of "
+        f"{ours:.1f} s; FedJAX takes {theirs:.1f} s in all."
+    )
+
+
+def _first_search(found: Figures) -> str:
+    alone = _median(found, "grid", "n_jobs=1", "search_s")
+    imports = _median(found, "W1", "imports", "wall_s")
+    return (
+        f"The first grid search on two processes: all its fits take {alone:.1f} s on one process, "
+        f"and a worker process takes {imports:.1f} s for its imports before the first of them."
+    )
+
+
+def _convolutions(found: Figures) -> str:
+    ours, limit = (
+        _median(found, "W3", "fed_focal", "round_cpu_s"),
+        _median(found, "W3", "limit", "limit_at_shapes_s"),
+    )
+    return (
+        f"W3: the convolutions are the library's own calls on both sides; the products of a round "
+        f"take {limit:.1f} s one after another, of the package's {ours:.1f} s."
+    )
+
+
+def _mapped(found: Figures) -> str:
+    few, many = (
+        _median(found, name, "fed_focal", "round_cpu_s") for name in ("W2x1000", "W2x1000000")
+    )
+    return (
+        "The mapped file: the rows of 1,000 clients stay in the processor's cache, those of "
+        f"1,000,000 come from the disk, which takes {1e3 * (many - few):.1f} ms of CPU a round."
+    )
+
+
+_BOUNDS: dict[str, Callable[[Figures], str]] = {
+    "W1: Flower's": _flower,
+    "W3: CPU of a round, to the sequential": _convolutions,
+    "W2, mapped file: CPU": _mapped,
+    "W1, whole process: CPU": _cpu,
+    "W1, whole process: memory": _memory,
+    "grid search, first search": _first_search,
+}
+
+
+def _median(found: Figures, workload: str, contender: str, figure: str) -> float:
+    return found[workload][contender][figure]["median"]

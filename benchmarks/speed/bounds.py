@@ -40,8 +40,8 @@ def _flower(found: Figures) -> str:
 def _memory(found: Figures) -> str:
     imports, theirs = (_median(found, "W1", c, "rss_mb") for c in ("imports", "fedjax"))
     return (
-        f"Memory of the whole process: importing torch and scikit-learn alone takes {imports:.0f} MB, "
-        f"FedJAX {theirs:.0f} MB in all."
+        "Memory of the whole process: importing torch and scikit-learn alone takes "
+        f"{imports:.0f} MB, FedJAX {theirs:.0f} MB in all."
     )
 
 

@@ -169,8 +169,8 @@ class CoordinateMedian(Aggregator):
     Notes
     -----
     Withstands up to half of the clients. On data whose classes are unevenly spread it discards the
-    holders of rare classes as outliers: rare-class recall .56 against .77 for the mean on a
-    10-class set without any attacker. Needs every single update.
+    holders of rare classes as outliers and can halve their recall even without any attacker, as
+    ``python -m benchmarks.aggregators`` shows. Needs every single update.
 
     References
     ----------
@@ -202,8 +202,8 @@ class TrimmedMean(Aggregator):
 
     Notes
     -----
-    Withstands that share of bad clients. Rare-class recall .74 against .77 for the mean on a
-    10-class set without any attacker. Needs every single update.
+    Withstands that share of bad clients. Trims holders of rare classes too, though it costs their
+    recall less than the median does. Needs every single update.
 
     References
     ----------
@@ -243,8 +243,8 @@ class GeometricMedian(Aggregator):
 
     Notes
     -----
-    Withstands bad clients of up to half the weight. Rare-class recall .76 against .77 for the mean
-    on a 10-class set without any attacker. Needs every single update.
+    Withstands bad clients of up to half the weight, and costs rare classes least of all robust
+    aggregations. Needs every single update.
 
     References
     ----------
@@ -289,9 +289,8 @@ class Krum(Aggregator):
 
     Notes
     -----
-    An update's score is the sum of squared distances to its m - f - 2 nearest others. Krum throws
-    away the holders of rare classes: rare-class recall .12 (multi-Krum .70) against .77 for the
-    mean on a 10-class set without any attacker. Needs every single update.
+    An update's score is the sum of squared distances to its m - f - 2 nearest others. The original
+    Krum throws away all others, the holders of rare classes first. Needs every single update.
 
     References
     ----------

@@ -41,8 +41,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
 
         return limit(workload)
     data = load(workload, folder)
-    sizes = {"data_bytes": data.n_bytes, "mapped_bytes": data.n_bytes_mapped}
-    return {**sizes, **_contender(contender)(workload, data, spec["device"])}
+    return {"data_bytes": data.n_bytes, **_contender(contender)(workload, data, spec["device"])}
 
 
 class WithoutOptional(PathFinder):

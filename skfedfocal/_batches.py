@@ -158,9 +158,8 @@ def _blocks(
     base = np.concatenate([[0], np.cumsum(start[:, -1])])
 
     # Every row's slot, for all blocks at once.
-    block_of = np.arange(m) // block_size
     j = np.repeat(np.arange(m), sizes)
-    b = block_of[j]
+    b = j // block_size
     rank = np.arange(len(j)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     batch, i = np.divmod(rank, batch_size)
     places = np.zeros(base[-1], np.int64)

@@ -800,6 +800,10 @@ def test_what_is_looked_at_keeps_its_place():
     pool_first(watched)
     assert type(watched[1]) is nn.ReLU
 
+    pooled = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2, return_indices=True))
+    pool_first(pooled)
+    assert type(pooled[1]) is nn.ReLU
+
     class Own(nn.Sequential):
         def forward(self, x):
             return self[2](self[1](self[0](x)))

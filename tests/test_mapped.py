@@ -68,6 +68,20 @@ def test_a_fit_announces_each_rounds_clients_alone(path, monkeypatch):
     assert len(set().union(*announced)) <= 4 * 30
 
 
+def test_advice_that_is_refused_is_no_error():
+    class Refusing:
+        def __len__(self):
+            return 100 * mmap.PAGESIZE
+
+        def madvise(self, *advice):
+            asked.append(advice)
+            raise OSError("not a file")
+
+    asked = []
+    MappedRows(Refusing(), 0, 100).announce(np.arange(3))
+    assert asked == [(mmap.MADV_WILLNEED, 0, mmap.PAGESIZE)]
+
+
 def test_other_rows_are_let_alone(path, monkeypatch):
     mapped = np.load(path, mmap_mode="r")
     assert MappedRows.of(mapped[:, :3]) is None

@@ -17,7 +17,7 @@ import skfedfocal
 
 from . import __doc__ as PROTOCOL
 from .methods import CHOOSES_ITSELF, METHODS
-from .runner import Plan, Record, Results, default_test, scenario_of, tuned_test
+from .runner import Job, Plan, Record, Results, default_test, scenario_of, tuned_test
 
 BASE = "fedfocal"
 Cells = dict[tuple[str, str], np.ndarray]  # (scenario, method) -> value per seed
@@ -51,10 +51,15 @@ def collect(plan: Plan, results: Results) -> dict[str, Any]:
         "n_seeds": plan.n_seeds,
         "scenarios": {name: plan.scenario(name).title for name in plan.scenarios},
         "machine": machine(),
-        "cpu_hours": round(sum(r["seconds"] for r in results.records.values()) / 3600, 2),
+        "cpu_hours": round(_cpu_seconds(results) / 3600, 2),
         "columns": columns,
         "rows": [[_short(record.get(name)) for name in columns] for record in records],
     }
+
+
+def _cpu_seconds(results: Results) -> float:
+    """Of all trainings; what several records were taken from counts once."""
+    return sum({Job(*key).training: r["seconds"] for key, r in results.records.items()}.values())
 
 
 def machine() -> dict[str, str]:
@@ -208,7 +213,7 @@ def _against_published(
     values: Cells, scenarios: list[str], titles: Mapping[str, str], ranked: list[str]
 ) -> Iterator[str]:
     """Ranks, and where the best published method is ahead."""
-    published = [n for n in ranked if METHODS[n].family == "published"]
+    published = _published(ranked)
     for names, whom in (
         (ranked, f"Of {len(ranked)} fixed federated methods"),
         ([*published, BASE], f"Against the {len(published)} published methods alone"),
@@ -216,7 +221,9 @@ def _against_published(
         ranks = mean_ranks(values, scenarios, names)
         place = sorted(ranks, key=ranks.__getitem__).index(BASE) + 1
         yield f"{whom}, the default has mean rank {ranks[BASE]:.1f}, place {place}."
-    best = {s: max(published, key=lambda n: values[s, n].mean()) for s in scenarios}
+    if not published:
+        return
+    best = {s: _best(values, s, published) for s in scenarios}
     short = {s: values[s, best[s]].mean() - values[s, BASE].mean() for s in scenarios}
     worst = max(short, key=short.__getitem__)
     n_short = sum(gap > 0.01 for gap in short.values())
@@ -225,6 +232,14 @@ def _against_published(
         f"{len(scenarios)} sets; at worst {100 * short[worst]:.1f} points below "
         f"{METHODS[best[worst]].title} on {titles[worst]}."
     )
+
+
+def _published(names: Iterable[str]) -> list[str]:
+    return [n for n in names if METHODS[n].family == "published"]
+
+
+def _best(values: Cells, scenario: str, names: list[str]) -> str:
+    return max(names, key=lambda n: values[scenario, n].mean())
 
 
 def _mean_and_least(
@@ -241,7 +256,7 @@ def _mean_and_least(
 def _set_by_set(values: Cells, scenarios: list[str], titles: Mapping[str, str]) -> str:
     """The default classifier on each set, beside what matters most."""
     names = _complete(values, scenarios, methods_in(values))
-    published = [n for n in fixed(names) if METHODS[n].family == "published"]
+    published = _published(names)
     if not {BASE, "fedavg", "pooled"} <= set(names):
         return ""
 
@@ -255,7 +270,7 @@ def _set_by_set(values: Cells, scenarios: list[str], titles: Mapping[str, str]) 
     ]  # fmt: skip
     rows = []
     for s in scenarios:
-        best = max(published, key=lambda n: mean(s, n))
+        best = _best(values, s, published)
         ours, fedavg, pooled = (mean(s, n) for n in (BASE, "fedavg", "pooled"))
         rows.append(
             [

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.speed.cells import duration
+
 Figures = dict[str, Any]  # workload -> contender -> figure -> {"median": …, …}
 
 
@@ -67,7 +69,7 @@ def _first_search(found: Figures) -> str:
 def _products(workload: str) -> Callable[[Figures], str]:
     def explain(found: Figures) -> str:
         ours, best, shapes, theirs = (
-            _time(_median(found, workload, contender, figure))
+            duration(found[workload][contender][figure])
             for contender, figure in (
                 ("fed_focal", "round_cpu_s"),
                 ("limit", "limit_s"),
@@ -102,10 +104,6 @@ _BOUNDS: dict[str, Callable[[Figures], str]] = {
     "W1, whole process: memory": _memory,
     "grid search, first search": _first_search,
 }
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
 
 
 def _median(found: Figures, workload: str, contender: str, figure: str) -> float:

@@ -41,7 +41,8 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
 
         return limit(workload)
     data = load(workload, folder)
-    return {"data_bytes": data.n_bytes, **_contender(contender)(workload, data, spec["device"])}
+    sizes = {"data_bytes": data.n_bytes, "mapped_bytes": data.n_bytes_mapped}
+    return {**sizes, **_contender(contender)(workload, data, spec["device"])}
 
 
 class WithoutOptional(PathFinder):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import bounds
+from benchmarks.speed.cells import duration, number, table, with_range
 from benchmarks.speed.plan import LABELS
 from benchmarks.speed.workloads import FULL, Workload
 
@@ -93,7 +94,7 @@ def short(results: dict[str, Any]) -> str:
                 cpu = figures["limit_s"]
             if cpu:
                 lines.append(
-                    f"{workload:<14} {contender:<14} {_seconds(cpu):>10}  ratio {_range(ratio)}"
+                    f"{workload:<14} {contender:<14} {duration(cpu):>10}  ratio {with_range(ratio)}"
                 )
     lines += [
         f"{_verdict(t):<13} {t['what']}: {_found(t)} (target {_bound(t)})"
@@ -117,7 +118,7 @@ def _targets(targets: list[dict[str, Any]]) -> str:
     measured = sum(t["met"] is not None for t in targets)
     head = f"## Against the targets\n\n{met} of {len(targets)} met, {measured} measured.\n\n"
     rows = [[t["what"], _bound(t), _found(t), _verdict(t)] for t in targets]
-    return head + _table(["", "target", "found (range)", ""], rows)
+    return head + table(["", "target", "found (range)", ""], rows)
 
 
 def _machine(results: dict[str, Any]) -> str:
@@ -170,9 +171,9 @@ def _workload(workload: Workload, found: dict[str, Any]) -> str:
             f"\n\nThe products of a round are {limit['flops_per_round']['median'] / 1e9:.3g} "
             f"GFLOP. Large products run at {limit['gflops_best']['median']:.0f} GFLOP/s at best "
             f"({limit['gflops_median']['median']:.0f} in the median). Limits: "
-            f"{_seconds(limit['limit_s'])} at the best rate, "
-            f"{_seconds(limit['limit_median_s'])} at the median rate, "
-            f"{_seconds(limit['limit_at_shapes_s'])} at the rate of the workload's own shapes."
+            f"{duration(limit['limit_s'])} at the best rate, "
+            f"{duration(limit['limit_median_s'])} at the median rate, "
+            f"{duration(limit['limit_at_shapes_s'])} at the rate of the workload's own shapes."
         )
     return text
 
@@ -186,7 +187,9 @@ def _contenders(found: dict[str, Any]) -> str:
     if "limit" in found:
         limit = found["limit"]
         ratio = limit["fed_focal_to_this"].get("round_cpu_s")
-        rows.append(["physical limit", _seconds(limit["limit_s"]), "", _range(ratio), *[""] * 5])
+        rows.append(
+            ["physical limit", duration(limit["limit_s"]), "", with_range(ratio), *[""] * 5]
+        )
     trained = {name: f for name, f in found.items() if name in LABELS}
     for name, f in sorted(trained.items(), key=lambda item: _order(item[1])):
         own = name == "fed_focal"
@@ -194,17 +197,17 @@ def _contenders(found: dict[str, Any]) -> str:
         rows.append(
             [
                 label,
-                _seconds(f.get("round_cpu_s")),
-                _seconds(f.get("round_wall_s")),
-                "1" if own else _range(f["fed_focal_to_this"].get("round_cpu_s")),
-                _number(f.get("cpu_s"), ".1f"),
-                _number(f.get("wall_s"), ".1f"),
-                _number(f.get("rss_mb"), ".0f"),
-                _number(f.get("accuracy"), ".3f"),
-                _number(f.get("balanced_accuracy"), ".3f"),
+                duration(f.get("round_cpu_s")),
+                duration(f.get("round_wall_s")),
+                "1" if own else with_range(f["fed_focal_to_this"].get("round_cpu_s")),
+                number(f.get("cpu_s"), ".1f"),
+                number(f.get("wall_s"), ".1f"),
+                number(f.get("rss_mb"), ".0f"),
+                number(f.get("accuracy"), ".3f"),
+                number(f.get("balanced_accuracy"), ".3f"),
             ]
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _order(figures: dict[str, Any]) -> float:
@@ -238,16 +241,16 @@ def _scale(found: dict[str, Any]) -> str:
                 f"{w.n_clients:,}",
                 {"int8": "mapped file", "csr": "sparse"}[w.storage],
                 f"{data['median'] / 2**20:,.0f}" if data else "",
-                _seconds(ours.get("round_cpu_s")),
-                _seconds(ours.get("round_wall_s")),
-                _seconds(loop.get("round_cpu_s")),
-                _range(loop.get("fed_focal_to_this", {}).get("round_cpu_s")),
-                _number(ours.get("cpu_s"), ".1f"),
-                _number(ours.get("wall_s"), ".1f"),
-                _number(ours.get("rss_mb"), ",.0f"),
+                duration(ours.get("round_cpu_s")),
+                duration(ours.get("round_wall_s")),
+                duration(loop.get("round_cpu_s")),
+                with_range(loop.get("fed_focal_to_this", {}).get("round_cpu_s")),
+                number(ours.get("cpu_s"), ".1f"),
+                number(ours.get("wall_s"), ".1f"),
+                number(ours.get("rss_mb"), ",.0f"),
             ]
         )
-    return text + _table(head, rows)
+    return text + table(head, rows)
 
 
 def _grid(found: dict[str, Any]) -> str:
@@ -262,25 +265,25 @@ def _grid(found: dict[str, Any]) -> str:
     rows = [
         [
             contender,
-            _number(f["search_s"], ".1f"),
-            _number(f["search_again_s"], ".1f"),
-            _number(f["cpu_s"], ".1f"),
-            _number(f["rss_mb"], ".0f"),
+            number(f["search_s"], ".1f"),
+            number(f["search_again_s"], ".1f"),
+            number(f["cpu_s"], ".1f"),
+            number(f["rss_mb"], ".0f"),
         ]
         for contender, f in found.items()
     ]
     head = ["", "first search s", "second search s", "CPU of both s", "memory MB (largest process)"]
-    return text + _table(head, rows)
+    return text + table(head, rows)
 
 
 def _prediction(found: dict[str, Any]) -> str:
     rows = [
         [
             name,
-            _seconds(f["module_cpu_s"]),
-            _seconds(f["predict_proba_cpu_s"]),
-            _range(f["predict_to_module"]),
-            _range(f["predict_proba_to_module"]),
+            duration(f["module_cpu_s"]),
+            duration(f["predict_proba_cpu_s"]),
+            with_range(f["predict_to_module"]),
+            with_range(f["predict_proba_to_module"]),
         ]
         for name, contenders in found.items()
         if (f := contenders.get("prediction"))
@@ -288,37 +291,10 @@ def _prediction(found: dict[str, Any]) -> str:
     if not rows:
         return ""
     head = ["", "bare module, CPU", "predict_proba, CPU", "predict to module", "proba to module"]
-    return "## Prediction\n\nBeside one call of the bare module.\n\n" + _table(head, rows)
+    return "## Prediction\n\nBeside one call of the bare module.\n\n" + table(head, rows)
 
 
-# -- cells -----------------------------------------------------------------------------------
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _seconds(value: dict[str, Any] | None) -> str:
-    if value is None:
-        return ""
-    median = value["median"]
-    return f"{median:.2f} s" if median >= 1 else f"{median * 1e3:.3g} ms"
-
-
-def _number(value: dict[str, Any] | None, form: str) -> str:
-    return "" if value is None else format(value["median"], form)
-
-
-def _range(value: dict[str, Any] | None) -> str:
-    if value is None:
-        return ""
-    median, low, high = (_short(value[name]) for name in ("median", "min", "max"))
-    return median if value["n"] == 1 else f"{median} ({low} – {high})"
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+# -- targets ----------------------------------------------------------------------
 
 
 def _bound(target: dict[str, Any]) -> str:
@@ -326,7 +302,7 @@ def _bound(target: dict[str, Any]) -> str:
 
 
 def _found(target: dict[str, Any]) -> str:
-    return _range(target["value"]) or "–"
+    return with_range(target["value"]) or "–"
 
 
 def _verdict(target: dict[str, Any]) -> str:

@@ -242,6 +242,11 @@ class Data:
         parts = (X.data, X.indices, X.indptr) if hasattr(X, "indptr") else (X,)
         return sum(part.nbytes for part in parts) + self.y.nbytes + 4 * len(self.y)
 
+    @property
+    def n_bytes_mapped(self) -> int:
+        """Bytes of them that lie in a mapped file."""
+        return self.X.nbytes if isinstance(self.X, np.memmap) else 0
+
 
 def prepare(workload: Workload, folder: Path) -> None:
     """Write the files that `load` reads, unless they are there."""

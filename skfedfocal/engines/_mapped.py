@@ -5,6 +5,7 @@ Without, each first touch of a page makes it read on, far beyond one client's ro
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from typing import Any
 
@@ -46,9 +47,13 @@ class MappedRows:
         return cls(owner, X.ctypes.data - whole.ctypes.data, X.strides[0])
 
     def announce(self, rows: NDArray[np.int64]) -> None:
-        """Have the pages of these rows read, all at once, and no others."""
-        for lo, hi in self.ranges(rows):
-            self.mapping.madvise(mmap.MADV_WILLNEED, lo, hi - lo)
+        """Have the pages of these rows read, all at once, and no others.
+
+        It is advice: where the kernel does not take it, rows are read when they are touched.
+        """
+        with contextlib.suppress(OSError):
+            for lo, hi in self.ranges(rows):
+                self.mapping.madvise(mmap.MADV_WILLNEED, lo, hi - lo)
 
     def ranges(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
         """Bytes from and to, in whole pages, that hold the rows; apart and in order."""

@@ -21,10 +21,17 @@ def pool_first(module: nn.Module) -> None:
     parts = module._modules
     for name, following in pairwise(list(parts)):
         relu, pool = parts[name], parts[following]
-        if type(relu) is nn.ReLU and type(pool) in _POOLS and not (_hooked(relu) or _hooked(pool)):
+        if type(relu) is nn.ReLU and not _hooked(relu) and _is_plain_pool(pool):
             parts[name], parts[following] = pool, relu
     for part in module:
         pool_first(part)
+
+
+def _is_plain_pool(module: nn.Module | None) -> bool:
+    """Whether it pools and does nothing else; with indices, a ReLU could not take its outputs."""
+    if not isinstance(module, _POOLS) or type(module) not in _POOLS:
+        return False
+    return not module.return_indices and not _hooked(module)
 
 
 def _hooked(module: nn.Module) -> bool:

@@ -1,0 +1,22 @@
+"""The benchmark of robust aggregation measures what it says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+if not (ROOT / "benchmarks").is_dir():
+    pytest.skip("benchmarks are not part of the source distribution", allow_module_level=True)
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.aggregators import AGGREGATORS, recalls  # noqa: E402
+
+
+def test_one_clients_update_is_less_than_the_mean_of_all():
+    mean, krum = (recalls(AGGREGATORS[name], seed=0) for name in ("mean", "Krum"))
+    assert all(0 <= recall <= 1 for recall in (*mean, *krum))
+    assert mean[1] > krum[1]
+    assert mean == recalls(AGGREGATORS["mean"], seed=0)

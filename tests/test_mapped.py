@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 
 import numpy as np
@@ -31,7 +32,7 @@ def path(tmp_path, monkeypatch):
 def test_ranges_are_the_pages_of_the_rows_and_no_others(start, row_bytes, rows):
     size = start + 201 * row_bytes
     with mmap.mmap(-1, size) as mapping:
-        ranges = MappedRows(mapping, start, row_bytes).ranges(np.array(rows, np.int64))
+        ranges = MappedRows(mapping, start, row_bytes, True).ranges(np.array(rows, np.int64))
     announced = [page for lo, hi in ranges for page in range(lo, hi, mmap.PAGESIZE)]
     held = {
         byte // mmap.PAGESIZE * mmap.PAGESIZE
@@ -53,12 +54,18 @@ def test_rows_are_found_in_the_file(path):
             begin = found.start + row * found.row_bytes
             stored = np.frombuffer(found.mapping, X.dtype, X[0].size, begin)
             np.testing.assert_array_equal(stored, X[row].ravel())
-        found.announce(np.arange(len(X)))
+        with found.at_hand(np.arange(len(X))):
+            pass
 
 
-def test_a_fit_announces_each_rounds_clients_alone(path, monkeypatch):
+def test_a_fit_has_each_rounds_clients_at_hand_alone(path, monkeypatch):
     announced = []
-    monkeypatch.setattr(MappedRows, "announce", lambda self, rows: announced.append(set(rows)))
+
+    def at_hand(self, rows):
+        announced.append(set(rows))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(MappedRows, "at_hand", at_hand)
     X, clients = np.load(path, mmap_mode="r"), np.repeat(np.arange(50), 10)
     y = np.arange(500) % 2
     model = FedFocalClassifier(n_rounds=4, clients_per_round=3, random_state=0)
@@ -68,18 +75,48 @@ def test_a_fit_announces_each_rounds_clients_alone(path, monkeypatch):
     assert len(set().union(*announced)) <= 4 * 30
 
 
-def test_advice_that_is_refused_is_no_error():
-    class Refusing:
-        def __len__(self):
-            return 100 * mmap.PAGESIZE
+class Recorder:
+    """Stands for a mapping: notes the advice, and takes it or not."""
 
-        def madvise(self, *advice):
-            asked.append(advice)
+    def __init__(self, takes=True):
+        self.takes = takes
+        self.asked = []
+
+    def __len__(self):
+        return 100 * mmap.PAGESIZE
+
+    def madvise(self, *advice):
+        self.asked.append(advice)
+        if not self.takes:
             raise OSError("not a file")
 
-    asked = []
-    MappedRows(Refusing(), 0, 100).announce(np.arange(3))
-    assert asked == [(mmap.MADV_WILLNEED, 0, mmap.PAGESIZE)]
+
+def test_pages_are_let_go_of_unless_they_can_be_written_to():
+    for read_only in (True, False):
+        mapping = Recorder()
+        with MappedRows(mapping, 0, 100, read_only).at_hand(np.arange(3)):
+            assert mapping.asked == [(mmap.MADV_WILLNEED, 0, mmap.PAGESIZE)]
+        let_go = [advice for advice, *_ in mapping.asked[1:]]
+        assert let_go == ([mmap.MADV_DONTNEED] if read_only else [])
+
+
+def test_only_a_file_opened_for_reading_is_read_only(path):
+    found = {mode: MappedRows.of(np.load(path, mmap_mode=mode)).read_only for mode in ("r", "c")}
+    assert found == {"r": True, "c": False}
+
+
+def test_changes_of_a_private_copy_stay(path):
+    X = np.load(path, mmap_mode="c")
+    X[:] = 7.0
+    with MappedRows.of(X).at_hand(np.arange(len(X))):
+        pass
+    assert (np.asarray(X) == 7.0).all()
+
+
+def test_advice_that_is_refused_is_no_error():
+    mapping = Recorder(takes=False)
+    with MappedRows(mapping, 0, 100, True).at_hand(np.arange(3)):
+        assert mapping.asked == [(mmap.MADV_WILLNEED, 0, mmap.PAGESIZE)]
 
 
 def test_other_rows_are_let_alone(path, monkeypatch):

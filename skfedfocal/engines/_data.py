@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cache
 from typing import Any
 
@@ -100,9 +101,9 @@ class FederatedRows:
         if self._resident is not None:
             index = torch.from_numpy(rows).to(self.device)
             return self._resident.index_select(0, index).to(self.dtype)
-        if self._mapped is not None:
-            self._mapped.announce(rows)
-        return dense_rows(self.X, rows, self.dtype, self.device, memory)
+        at_hand = contextlib.nullcontext() if self._mapped is None else self._mapped.at_hand(rows)
+        with at_hand:
+            return dense_rows(self.X, rows, self.dtype, self.device, memory)
 
     def labels(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class numbers at the given places."""

@@ -13,6 +13,7 @@ matrix for each of them, and the two large products run at full speed.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from skfedfocal._local import LocalPlan
 from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
 from skfedfocal.engines._memory import Memory
-from skfedfocal.engines._mlp import MLPKernel, Visit
+from skfedfocal.engines._mlp import Layer, MLPKernel
 
 _BLOCK_VALUES = 1 << 20  # features of a block: 4 MB in single precision
 
@@ -95,12 +96,7 @@ class DualKernel(MLPKernel):
     ) -> Tensor:
         """Local SGD on the rows x (m, r, d); fills in `steps` and moves `rest`; summed losses."""
         losses, biased = z.new_zeros(len(z)), self.linears[0].bias is not None
-
-        def update(weight: Tensor, bias: Tensor | None, g: Tensor, h: Tensor) -> None:
-            weight.baddbmm_(g.transpose(1, 2), h, alpha=-plan.learning_rate)
-            if bias is not None:
-                bias.sub_(g.sum(1), alpha=plan.learning_rate)
-
+        layers: Sequence[Layer] = ()
         for s in range(rows.block.n_steps):
             k, here = int(rows.block.alive[s]), slice(column[s], column[s + 1])
             batch = rows.batch(s, x[:k, here])
@@ -110,40 +106,36 @@ class DualKernel(MLPKernel):
                 if biased:
                     gram += 1
                 out = torch.baddbmm(out, gram, steps[:k, : column[s]])
-            losses[:k] += self._rest(
-                out, [p[:k] for p in rest], batch, plan, update, steps[:k, here]
-            )
+            layers = self.layers(rest, batch, first=1, known=layers)
+            losses[:k] += self._rest(out, layers, batch, plan, steps[:k, here])
         return losses
 
     def _decisions(
         self, z: Tensor, rest: list[Tensor], constants: Tensor | None, plan: LocalPlan
     ) -> Tensor:
         """Classes that the start decides for, (m, r), from its first layer's outputs (m, r, h)."""
-        for i, (weight, bias) in enumerate(self.layers(rest, 1)):
+        for i, (weight, bias) in enumerate(self.pairs(rest, 1)):
             z = nn.functional.linear(self.activate(i, z), weight, bias)
         if constants is not None and constants.ndim == 2:
             constants = constants[:, None]
         return plan.loss.decide(z, constants)
 
     def _rest(
-        self,
-        out: Tensor,
-        rest: list[Tensor],
-        batch: Batch,
-        plan: LocalPlan,
-        update: Visit,
-        steps: Tensor,
+        self, out: Tensor, layers: Sequence[Layer], batch: Batch, plan: LocalPlan, steps: Tensor
     ) -> Tensor:
         """All after the first layer's outputs; fills in its steps and returns the losses."""
-        if len(self.linears) == 1:
+        if not layers:
             rows, g = plan.loss.gradient(out, batch.y, batch.constants)
             torch.mul(g, batch.weight.unsqueeze(-1) * -plan.learning_rate, out=steps)
             return torch.linalg.vecdot(rows, batch.weight)
+
+        def descend(layer: Layer, g: Tensor, h: Tensor) -> None:
+            layer.descend(g, h, plan.learning_rate)
+
         h = self.activate(0, out)
-        losses, g, h = self.forward_backward(1, rest, h, batch, plan, update)
-        weight, bias = self.layers(rest, 1)[0]
-        back = torch.bmm(g, weight)
-        update(weight, bias, g, h)
+        losses, g = self.forward_backward(layers, h, batch, plan, descend)
+        back = layers[0].backward(g)
+        descend(layers[0], g, h)
         torch.mul(self.slope(0, back, h), -plan.learning_rate, out=steps)
         return losses
 

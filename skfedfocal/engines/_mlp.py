@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skfedfocal._local import LocalPlan
-from skfedfocal.engines._blocks import Batch
+from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._kernels import Kernel
 
-Visit = Callable[[Tensor, Tensor | None, Tensor, Tensor], None]
+
+@dataclass
+class Layer:
+    """A linear layer of k clients, and where its values for batches of w rows go.
+
+    Attributes
+    ----------
+    weight : Tensor of shape (k, n_out, n_in)
+    bias : Tensor of shape (k, n_out) or None
+    outputs : Tensor of shape (k, w, n_out)
+    back : Tensor of shape (k, w, n_in)
+        What comes back to its inputs.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    outputs: Tensor
+    back: Tensor
+
+    def __post_init__(self) -> None:
+        self._transposed = self.weight.transpose(1, 2)
+        self._bias_of_row = None if self.bias is None else self.bias.unsqueeze(1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """The outputs for inputs (k, w, n_in), in the layer's memory."""
+        torch.bmm(h, self._transposed, out=self.outputs)
+        if self._bias_of_row is not None:
+            self.outputs += self._bias_of_row
+        return self.outputs
+
+    def backward(self, g: Tensor) -> Tensor:
+        """The derivative by the inputs from that by the outputs, in the layer's memory."""
+        return torch.bmm(g, self.weight, out=self.back)
+
+    def descend(self, g: Tensor, h: Tensor, step_length: float) -> None:
+        """A step of SGD inside the product that makes the gradient, which is never stored."""
+        self.weight.baddbmm_(g.transpose(1, 2), h, alpha=-step_length)
+        if self.bias is not None:
+            self.bias.sub_(g.sum(1), alpha=step_length)
+
+
+# Given a layer, the derivative by its outputs and its inputs, once the layer is done with.
+Visit = Callable[[Layer, Tensor, Tensor], None]
 
 
 class MLPKernel(Kernel):
-    """Stacks of linear layers and pointwise activations.
-
-    Weights are updated inside the product that makes their gradient, which is never stored;
-    activations and what comes back share the same memory from step to step.
-    """
+    """Stacks of linear layers and pointwise activations, in the same memory from step to step."""
 
     way = "blocks of clients, linear layers stacked"
 
@@ -55,81 +96,92 @@ class MLPKernel(Kernel):
             and all(getattr(m, "negative_slope", 1) > 0 < getattr(m, "alpha", 1) for m in parts)
         )
 
-    def step(
+    @torch.no_grad()
+    def train_stacks(
         self,
-        params: list[Tensor],
-        batch: Batch,
-        momenta: list[Tensor],
+        stacks: list[Tensor],
         start: list[Tensor],
+        rows: BlockRows,
+        round_: int,
         plan: LocalPlan,
-    ) -> Tensor:
+    ) -> NDArray[np.float64]:
         if plan.momentum or plan.weight_decay or plan.proximal:
-            return super().step(params, batch, momenta, start, plan)
+            return super().train_stacks(stacks, start, rows, round_, plan)
 
-        def update(weight: Tensor, bias: Tensor | None, g: Tensor, h: Tensor) -> None:
-            weight.baddbmm_(g.transpose(1, 2), h, alpha=-plan.learning_rate)
-            if bias is not None:
-                bias.sub_(g.sum(1), alpha=plan.learning_rate)
+        def descend(layer: Layer, g: Tensor, h: Tensor) -> None:
+            layer.descend(g, h, plan.learning_rate)
 
-        return self._pass(params, batch, plan, update)
+        losses = start[0].new_zeros(len(stacks[0]))
+        layers: Sequence[Layer] = ()
+        for batch in rows.batches(self.memory):
+            layers = self.layers(stacks, batch, known=layers)
+            losses[: len(batch.y)] += self._pass(layers, batch, plan, descend)
+        return losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan)
 
+    @torch.no_grad()
     def gradients(
         self, params: list[Tensor], batch: Batch, plan: LocalPlan
     ) -> tuple[Tensor, list[Tensor]]:
         gradients: list[Tensor] = []
 
-        def collect(weight: Tensor, bias: Tensor | None, g: Tensor, h: Tensor) -> None:
-            if bias is not None:
+        def collect(layer: Layer, g: Tensor, h: Tensor) -> None:
+            if layer.bias is not None:
                 gradients.append(g.sum(1))
             gradients.append(torch.bmm(g.transpose(1, 2), h))
 
-        losses = self._pass(params, batch, plan, collect)
+        losses = self._pass(self.layers(params, batch), batch, plan, collect)
         return losses, gradients[::-1]
 
-    def _pass(self, params: list[Tensor], batch: Batch, plan: LocalPlan, visit: Visit) -> Tensor:
-        losses, g, values = self.forward_backward(0, params, batch.x.flatten(2), batch, plan, visit)
-        visit(*self.layers(params, 0)[0], g, values)
+    def _pass(self, layers: Sequence[Layer], batch: Batch, plan: LocalPlan, visit: Visit) -> Tensor:
+        x = batch.x.flatten(2)
+        losses, g = self.forward_backward(layers, x, batch, plan, visit)
+        visit(layers[0], g, x)
         return losses
 
-    def layers(self, params: list[Tensor], first: int) -> list[tuple[Tensor, Tensor | None]]:
+    def layers(
+        self, stacks: list[Tensor], batch: Batch, first: int = 0, known: Sequence[Layer] = ()
+    ) -> Sequence[Layer]:
+        """The layers from the given one on, of the clients of a batch.
+
+        Those known from the batch before will do where it had the same shape.
+        """
+        k, width = batch.y.shape
+        if known and known[0].outputs.shape[:2] == batch.y.shape:
+            return known
+        found = []
+        for i, (weight, bias) in enumerate(self.pairs([s[:k] for s in stacks], first), first):
+            outputs, back = (
+                self.memory.tensor(f"{name} {i}", (k, width, n), weight.dtype, weight.device)
+                for name, n in zip(("outputs", "back"), weight.shape[1:], strict=True)
+            )
+            found.append(Layer(weight, bias, outputs, back))
+        return found
+
+    def pairs(self, params: list[Tensor], first: int = 0) -> list[tuple[Tensor, Tensor | None]]:
         """Weight and bias of each layer from the given one on, whose parameters these are."""
         rest = iter(params)
         return [
             (next(rest), next(rest) if m.bias is not None else None) for m in self.linears[first:]
         ]
 
-    @torch.no_grad()
     def forward_backward(
-        self,
-        first: int,
-        params: list[Tensor],
-        inputs: Tensor,
-        batch: Batch,
-        plan: LocalPlan,
-        visit: Visit,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Through the layers from `first` on and back to the outputs of that one.
+        self, layers: Sequence[Layer], inputs: Tensor, batch: Batch, plan: LocalPlan, visit: Visit
+    ) -> tuple[Tensor, Tensor]:
+        """Through the layers, the last ones of the module, and back to the first's outputs.
 
-        Each later layer is visited with its derivative once its own slope was used. Returns the
-        losses (k,), the derivative by the first layer's outputs, and that layer's inputs.
+        The other layers are visited, each once its own slope was used. Returns the losses (k,) and
+        the derivative by the first layer's outputs.
         """
-        layers = self.layers(params, first)
-        values = [inputs]
-        for i, (weight, bias) in enumerate(layers, first):
-            z = self._like(weight, f"value {i}", (*batch.y.shape, weight.shape[1]))
-            torch.bmm(values[-1], weight.transpose(1, 2), out=z)
-            if bias is not None:
-                z += bias.unsqueeze(1)
-            values.append(self.activate(i, z))
+        first, values = len(self.linears) - len(layers), [inputs]
+        for i, layer in enumerate(layers, first):
+            values.append(self.activate(i, layer.forward(values[-1])))
         losses, g = plan.loss.gradient(values.pop(), batch.y, batch.constants)
         g *= batch.weight.unsqueeze(-1)
         for i in range(len(layers) - 1, 0, -1):
-            weight, bias = layers[i]
-            back = self._like(weight, f"back {i}", tuple(values[i].shape))
-            torch.bmm(g, weight, out=back)
-            visit(weight, bias, g, values[i])
+            back = layers[i].backward(g)
+            visit(layers[i], g, values[i])
             g = self.slope(first + i - 1, back, values[i])
-        return torch.linalg.vecdot(losses, batch.weight), g, values[0]
+        return torch.linalg.vecdot(losses, batch.weight), g
 
     def activate(self, i: int, z: Tensor) -> Tensor:
         """The activation after linear layer i, in the memory of its argument where it can."""
@@ -142,9 +194,6 @@ class MLPKernel(Kernel):
         """The derivative by the outputs of linear layer i from that by its activation's value h."""
         activation = self.activations[i]
         return back if activation is None else _SLOPES[type(activation)](activation, back, h)
-
-    def _like(self, tensor: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
-        return self.memory.tensor(name, shape, tensor.dtype, tensor.device)
 
 
 def _relu_slope(activation: nn.Module, back: Tensor, h: Tensor) -> Tensor:

@@ -231,18 +231,19 @@ def focal_gradient(logits: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Te
     gradient : Tensor of shape (..., n_classes)
         Its derivative by the logits.
     """
-    if logits.shape[-1] == 2:
-        sign = 1 - 2 * y.to(logits.dtype)  # from class 1's logit to the other one's lead
+    binary = logits.shape[-1] == 2
+    if binary:
+        sign = torch.rsub(y, 1, alpha=2).to(logits)  # from class 1's logit to the other one's lead
         others = (logits[..., 1] - logits[..., 0]).mul_(sign)
     else:
         others, gradient = against_others(logits, y)
     log_loss = stable_softplus(others)
     wrong = torch.sigmoid(others)
     focus = wrong if _is_one(gamma) else wrong**gamma
-    slope = (1 - wrong).mul_(log_loss)
-    slope = (slope if _is_one(gamma) else slope.mul_(gamma)).add_(wrong).mul_(focus)
+    scaled = log_loss if _is_one(gamma) else gamma * log_loss
+    slope = scaled.lerp(scaled.new_ones(()), wrong).mul_(focus)
     rows = log_loss.mul_(focus)
-    if logits.shape[-1] == 2:
+    if binary:
         slope.mul_(sign)
         return rows, torch.stack((-slope, slope), -1)
     gradient.scatter_(-1, y.unsqueeze(-1), -1.0)

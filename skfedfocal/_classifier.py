@@ -45,11 +45,11 @@ class FedFocalClassifier(BaseFederatedClassifier):
         frequencies read off the aggregate of one update instead of counts; it tells the server as
         much, without a message of its own. A dict maps labels to weights; classes not in it
         weigh 1.
-    logit_adjustment : float, default=0.5
+    logit_adjustment : float, default=0.6
         Share of the class weighting that shifts logits instead of weighing rows, in [0, 1]: rows
         weigh their class weight to the power ``1 - logit_adjustment``, and the rest is added to the
-        logits in training. 0 weighs rows only. All stand for the same probabilities; half and half
-        trains most steadily. With ``class_weight="local"`` there is no shift.
+        logits in training. 0 weighs rows only. All stand for the same probabilities; something
+        between the two trains most steadily. With ``class_weight="local"`` there is no shift.
     client_gamma : float, default=1.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
         recall of the global model on their rows, smoothed and bounded as in
@@ -176,7 +176,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         module: Any = None,
         gamma: Any = 1.0,
         class_weight: Any = "balanced",
-        logit_adjustment: float = 0.5,
+        logit_adjustment: float = 0.6,
         client_gamma: float = 1.0,
         strategy: Any = "fedavg",
         selection: Any = "uniform",

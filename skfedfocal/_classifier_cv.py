@@ -54,15 +54,15 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         is in the type of its parameters.
     gammas : array-like of shape (n_gammas,), default=(1.0, 0.0, 0.5, 2.0, 5.0)
         Focusing parameters to choose from, each at least 0. The first is kept unless another is
-        better by more than one standard error of their difference over the folds.
+        better by more than two standard errors of their difference over the folds.
     class_weights : sequence, default=("balanced",)
         Class weights to choose from, each as `FedFocalClassifier` takes it; the first, with the
         first gamma, is what others must beat.
-    logit_adjustment : float, default=0.5
+    logit_adjustment : float, default=0.6
         Share of the class weighting that shifts logits instead of weighing rows, in [0, 1]: rows
         weigh their class weight to the power ``1 - logit_adjustment``, and the rest is added to the
-        logits in training. 0 weighs rows only. All stand for the same probabilities; half and half
-        trains most steadily. With ``class_weight="local"`` there is no shift.
+        logits in training. 0 weighs rows only. All stand for the same probabilities; something
+        between the two trains most steadily. With ``class_weight="local"`` there is no shift.
     cv : int, cross-validation generator or iterable, default=3
         A number of folds: every client's rows of every class are spread evenly over them. Or what
         scikit-learn takes, with the client ids as groups: ``GroupKFold()`` validates on clients
@@ -189,7 +189,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         module: Any = None,
         gammas: Any = (1.0, 0.0, 0.5, 2.0, 5.0),
         class_weights: Any = ("balanced",),
-        logit_adjustment: float = 0.5,
+        logit_adjustment: float = 0.6,
         cv: Any = 3,
         racing: bool = True,
         client_gamma: float = 1.0,
@@ -351,9 +351,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
 
 
 def _clearly_better(difference: NDArray[np.float64]) -> bool:
-    """Whether a difference over the folds is more than its standard error above zero."""
+    """Whether a difference over the folds is more than two standard errors above zero."""
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    return bool(difference.mean() > error)
+    return bool(difference.mean() > 2 * error)
 
 
 def _leaders(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 
-from benchmarks.quality import datasets, runner
+from benchmarks.quality import datasets, defaults, runner
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.comparators import (
     BalancedSampling,
@@ -30,6 +30,7 @@ from benchmarks.quality.report import (
     difference,
     dump,
     mean_ranks,
+    merge,
     page,
     records_of,
 )
@@ -335,6 +336,43 @@ def test_command_line(tiny_plan, tmp_path):
     text = (tmp_path / "r.md").read_text()
     main(["--quick", "--report-only", "--results", files[1], "--page", files[2]])
     assert (tmp_path / "r.md").read_text() == text
+
+
+def test_what_is_run_again_replaces_its_own_results_alone(tiny_plan):
+    results = Results()
+    run(tiny_plan, results)
+    table = collect(tiny_plan, results)
+    stale = [
+        ["default", "tiny", "fedfocal", '{"gamma": 99}', *row[4:]] for row in table["rows"][:1]
+    ]
+    earlier = {**table, "rows": table["rows"] + stale, "cpu_hours": 1.0}
+    later = {**table, "rows": [r for r in table["rows"] if r[2] == "climb"], "cpu_hours": 0.5}
+    merged = merge(earlier, later)
+    assert merged["cpu_hours"] == 1.5
+    assert sorted(map(str, merged["rows"])) == sorted(map(str, table["rows"]))
+    assert [r["method"] for r in records_of(merged)][-1] == "climb"
+
+
+def test_defaults_are_compared_on_training_rows_alone(tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def task(self, data, seed, fold=None):
+        seen.append(fold)
+        return Scenario.task(self, data, seed, fold)
+
+    tiny = type("Seen", (Scenario,), {"task": task})(**vars(scenario(source=blobs)))
+    monkeypatch.setattr(defaults, "QUICK", {"tiny": tiny})
+    files = [str(tmp_path / name) for name in ("r.jsonl", "r.json")]
+    command = ["--quick", "--seeds", "2", "--records", files[0], "--results", files[1]]
+    defaults.main([*command, "--scenarios", "tiny"])
+    assert not (tmp_path / "r.json").exists()
+    assert len(seen) == 2 * 2 * len(defaults.variants())
+    assert set(seen) == {0}
+    defaults.main(command)  # nothing is trained again
+    assert len(seen) == 2 * 2 * len(defaults.variants())
+    text = capsys.readouterr().out
+    assert all(title in text for title in defaults.variants().values())
+    assert text.strip() == defaults.section(json.loads((tmp_path / "r.json").read_text()))
 
 
 def test_ranks_and_differences():

@@ -7,8 +7,8 @@ import json
 import os
 from pathlib import Path
 
-from .coverage import section
-from .report import collect, dump, page
+from . import coverage, defaults
+from .report import collect, dump, merge, page
 from .runner import Results, plan_of, run
 
 ROOT = Path(__file__).parents[2]
@@ -31,15 +31,25 @@ def main(arguments: list[str] | None = None) -> None:
         results = Results(records)
         run(plan, results, options.jobs, options.minutes)
         table = collect(plan, results)
+        if (options.scenarios or options.methods) and results_file.exists():
+            table = merge(json.loads(results_file.read_text()), table)
         results_file.parent.mkdir(parents=True, exist_ok=True)
         dump(table, results_file)
     page_file.parent.mkdir(parents=True, exist_ok=True)
-    coverage = Path(__file__).parent / "coverage.json"
-    more = ""
-    if coverage.exists() and not options.quick:
-        more = section(json.loads(coverage.read_text()), "coverage.svg")
+    more = "" if options.quick else _other_sections()
     page_file.write_text(page(table, "make bench-quality", more))
     print(f"wrote {results_file} and {page_file}")
+
+
+def _other_sections() -> str:
+    """What other commands of the benchmark have left for the page."""
+    here = Path(__file__).parent
+    found = [
+        section(json.loads((here / f"{name}.json").read_text()))
+        for name, section in (("defaults", defaults.section), ("coverage", coverage.section))
+        if (here / f"{name}.json").exists()
+    ]
+    return "\n\n".join(found)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, help="number of seeds (5)")
     add("--jobs", type=int, default=1, help="processes, each with one thread (%(default)s)")
     add("--minutes", type=float, help="stop after so long; the next start goes on from there")
-    add("--scenarios", nargs="+", metavar="NAME", help="only these")
-    add("--methods", nargs="+", metavar="NAME", help="only these")
+    add("--scenarios", nargs="+", metavar="NAME", help="only these; other results stay")
+    add("--methods", nargs="+", metavar="NAME", help="only these; other results stay")
     add("--records", type=Path, help="file of single records, which makes a run resumable")
     add("--results", type=Path, help="results to write (benchmarks/quality/results.json)")
     add("--page", type=Path, help="page to write (docs/results.md)")

@@ -124,7 +124,7 @@ def last_round(table: Mapping[str, Any]) -> int:
     return max(row["round"] for row in table["rows"])
 
 
-def section(table: Mapping[str, Any], figure: str) -> str:
+def section(table: Mapping[str, Any], figure: str = "coverage.svg") -> str:
     """A section of the results page."""
     last = last_round(table)
     half = last // 2 // STEP * STEP

@@ -17,7 +17,16 @@ import skfedfocal
 
 from . import __doc__ as PROTOCOL
 from .methods import CHOOSES_ITSELF, METHODS
-from .runner import Job, Plan, Record, Results, default_test, scenario_of, tuned_test
+from .runner import (
+    Job,
+    Plan,
+    Record,
+    Results,
+    canonical,
+    default_test,
+    scenario_of,
+    tuned_test,
+)
 
 BASE = "fedfocal"
 Cells = dict[tuple[str, str], np.ndarray]  # (scenario, method) -> value per seed
@@ -54,6 +63,29 @@ def collect(plan: Plan, results: Results) -> dict[str, Any]:
         "cpu_hours": round(_cpu_seconds(results) / 3600, 2),
         "columns": columns,
         "rows": [[_short(record.get(name)) for name in columns] for record in records],
+    }
+
+
+def merge(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Both tables in one: what was run later replaces what was there, method by method.
+
+    Earlier results of settings that the methods no longer have are dropped.
+    """
+    records = records_of(later)
+    new = {(r["scenario"], r["method"]) for r in records}
+    known = {(name, canonical(own)) for name, method in METHODS.items() for own in method.own}
+    kept = [
+        r
+        for r in records_of(earlier)
+        if (r["scenario"], r["method"]) not in new and (r["method"], r["own"]) in known
+    ]
+    columns = list(dict.fromkeys([*earlier["columns"], *later["columns"]]))
+    return {
+        **later,
+        "scenarios": {**earlier["scenarios"], **later["scenarios"]},
+        "cpu_hours": round(earlier["cpu_hours"] + later["cpu_hours"], 2),
+        "columns": columns,
+        "rows": [[record.get(name) for name in columns] for record in kept + records],
     }
 
 

@@ -216,7 +216,13 @@ def distinct(y: NDArray[Any]) -> NDArray[Any]:
 
 
 def places_among(known: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-    """Place of each label among the known ones, in the smallest type that holds them."""
+    """Place of each label among the known ones, in the smallest type that holds them.
+
+    Labels that are such places are given back as they are: a copy grows with all rows.
+    """
+    numbers = y.dtype.kind in "iu" and np.can_cast(y.dtype, np.int64)
+    if numbers and np.array_equal(known, np.arange(len(known))):
+        return y
     places = np.empty(len(y), np.min_scalar_type(len(known)))
     for part, out in zip(_in_parts(y), _in_parts(places), strict=True):
         out[:] = np.searchsorted(known, part)

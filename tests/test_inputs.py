@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
 
 from skfedfocal import FederatedClassifier, FederatedTrainingError, FedFocalClassifier
-from skfedfocal._inputs import check_finite
+from skfedfocal._inputs import check_finite, places_among
 from skfedfocal.aggregation import TrimmedMean
 from skfedfocal.losses import FocalLoss
 from skfedfocal.strategies import FedAvg, FedProx
@@ -757,3 +757,13 @@ def test_interrupt_keeps_what_was_trained(data, model, unchanged):
         model.fit(X, y, clients=clients)
     assert model.n_iter_ == 2
     assert model.predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64, np.uint64, np.float32, bool, "<U1"])
+def test_labels_are_numbered_and_not_copied_where_they_are_numbers_already(kind):
+    y = np.array([1, 0, 1, 1, 0]).astype(kind)
+    places = places_among(np.unique(y), y)
+    assert places.tolist() == [1, 0, 1, 1, 0]
+    assert np.can_cast(places.dtype, np.int64)
+    assert (places is y) == (kind in (np.int8, np.uint8, np.int64))
+    assert places_among(np.array([0, 1, 3]), np.array([3, 0])).tolist() == [2, 0]

@@ -128,14 +128,10 @@ class DualKernel(MLPKernel):
             rows, g = plan.loss.gradient(out, batch.y, batch.constants)
             torch.mul(g, batch.weight.unsqueeze(-1) * -plan.learning_rate, out=steps)
             return torch.linalg.vecdot(rows, batch.weight)
-
-        def descend(layer: Layer, g: Tensor, h: Tensor) -> None:
-            layer.descend(g, h, plan.learning_rate)
-
         h = self.activate(0, out)
-        losses, g = self.forward_backward(layers, h, batch, plan, descend)
+        losses, g = self.forward_backward(layers, h, batch, plan, self.descent(plan))
         back = layers[0].backward(g)
-        descend(layers[0], g, h)
+        layers[0].descend(g, h, plan.learning_rate)
         torch.mul(self.slope(0, back, h), -plan.learning_rate, out=steps)
         return losses
 

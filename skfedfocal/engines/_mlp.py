@@ -108,15 +108,17 @@ class MLPKernel(Kernel):
         if plan.momentum or plan.weight_decay or plan.proximal:
             return super().train_stacks(stacks, start, rows, round_, plan)
 
-        def descend(layer: Layer, g: Tensor, h: Tensor) -> None:
-            layer.descend(g, h, plan.learning_rate)
-
-        losses = start[0].new_zeros(len(stacks[0]))
+        losses, descend = start[0].new_zeros(len(stacks[0])), self.descent(plan)
         layers: Sequence[Layer] = ()
         for batch in rows.batches(self.memory):
             layers = self.layers(stacks, batch, known=layers)
             losses[: len(batch.y)] += self._pass(layers, batch, plan, descend)
         return losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan)
+
+    @staticmethod
+    def descent(plan: LocalPlan) -> Visit:
+        """A visit that lets each layer take its step."""
+        return lambda layer, g, h: layer.descend(g, h, plan.learning_rate)
 
     @torch.no_grad()
     def gradients(

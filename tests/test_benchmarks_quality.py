@@ -336,6 +336,9 @@ def test_command_line(tiny_plan, tmp_path):
     text = (tmp_path / "r.md").read_text()
     main(["--quick", "--report-only", "--results", files[1], "--page", files[2]])
     assert (tmp_path / "r.md").read_text() == text
+    options[2] = "2"  # other seeds would be paired with those in the file
+    with pytest.raises(SystemExit, match="1 seeds"):
+        main([*options, "--records", files[0], "--results", files[1], "--page", files[2]])
 
 
 def test_what_is_run_again_replaces_its_own_results_alone(tiny_plan):
@@ -373,6 +376,15 @@ def test_defaults_are_compared_on_training_rows_alone(tmp_path, monkeypatch, cap
     text = capsys.readouterr().out
     assert all(title in text for title in defaults.variants().values())
     assert text.strip() == defaults.section(json.loads((tmp_path / "r.json").read_text()))
+
+
+def test_a_comparison_of_defaults_keeps_its_learning_rates(tmp_path):
+    comparison = defaults.RESULTS.with_name("defaults.json")
+    names = [*datasets.SCENARIOS]
+    kept = defaults.rates(datasets.SCENARIOS, comparison)
+    rows = records_of(json.loads(comparison.read_text()))
+    assert {(r["scenario"], r["learning_rate"]) for r in rows} == set(kept.items())
+    assert list(defaults.rates(datasets.SCENARIOS, tmp_path / "none")) == names
 
 
 def test_ranks_and_differences():

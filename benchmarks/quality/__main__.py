@@ -27,12 +27,21 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         seeds = options.seeds or (2 if options.quick else 5)
         plan = plan_of(scale, options.data, seeds, options.scenarios, options.methods)
+        earlier = None
+        if (options.scenarios or options.methods) and results_file.exists():
+            earlier = json.loads(results_file.read_text())
+            if (earlier["scale"], earlier["n_seeds"]) != (scale, seeds):
+                raise SystemExit(
+                    f"{results_file} has results of scale {earlier['scale']} and "
+                    f"{earlier['n_seeds']} seeds, which these would not go with; name another file "
+                    "with --results."
+                )
         records = options.records or folder / f"quality-{scale}.jsonl"
         results = Results(records)
         run(plan, results, options.jobs, options.minutes)
         table = collect(plan, results)
-        if (options.scenarios or options.methods) and results_file.exists():
-            table = merge(json.loads(results_file.read_text()), table)
+        if earlier is not None:
+            table = merge(earlier, table)
         results_file.parent.mkdir(parents=True, exist_ok=True)
         dump(table, results_file)
     page_file.parent.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.quality.defaults --data DIR`` trains each variant in every scenario, with its
 whole budget of rounds and with a fifth of it, on the training rows less a quarter, and measures on
-that quarter; test rows are out of sight. The learning rate is the one that the default classifier
-chose in the results, the same for all variants. Records are kept, so that a run can be resumed;
-``--scenarios`` lets several processes share the work.
+that quarter; test rows are out of sight. The learning rate is the same for all variants: that of
+the comparison there is, so that it comes out the same again; without one, that which the default
+classifier chose in the results. Records are kept, so that a run can be resumed; ``--scenarios``
+lets several processes share the work.
 """
 
 from __future__ import annotations
@@ -73,10 +74,14 @@ def cases(scenarios: Mapping[str, Scenario], n_seeds: int) -> Iterator[Case]:
                 yield from (Case(leg, name, own, seed) for own in variants())
 
 
-def rates(scenarios: Mapping[str, Scenario]) -> dict[str, float]:
-    """The learning rate that the default classifier chose most often, by scenario."""
+def rates(scenarios: Mapping[str, Scenario], comparison: Path) -> dict[str, float]:
+    """Each scenario's learning rate in a comparison; without one, the default's usual choice."""
     chosen: dict[str, Counter[float]] = {name: Counter() for name in scenarios}
-    for record in records_of(json.loads(RESULTS.read_text())):
+    if comparison.exists():
+        records = [{**r, "method": BASE} for r in records_of(json.loads(comparison.read_text()))]
+    else:
+        records = records_of(json.loads(RESULTS.read_text()))
+    for record in records:
         if record["method"] == BASE and record["scenario"] in chosen:
             chosen[record["scenario"]][record["learning_rate"]] += 1
     middle = LEARNING_RATES[len(LEARNING_RATES) // 2]
@@ -84,10 +89,14 @@ def rates(scenarios: Mapping[str, Scenario]) -> dict[str, float]:
 
 
 def run(
-    scenarios: Mapping[str, Scenario], data: Path, n_seeds: int, path: Path
+    scenarios: Mapping[str, Scenario],
+    data: Path,
+    n_seeds: int,
+    path: Path,
+    rate: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """Train what has no record in the file yet; all records."""
-    rate, records, wanted = rates(scenarios), {}, list(cases(scenarios, n_seeds))
+    records, wanted = {}, list(cases(scenarios, n_seeds))
     if path.exists():
         for line in path.read_text().splitlines():
             record = json.loads(line)
@@ -151,7 +160,8 @@ def main(arguments: list[str] | None = None) -> None:
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # clients left out when a rate is too high
         torch.set_num_threads(1)
-        records = run(scenarios, options.data, options.seeds, options.records)
+        rate = rates(scenarios, options.results)
+        records = run(scenarios, options.data, options.seeds, options.records, rate)
     if options.scenarios:
         return
     columns = list(records[0])

@@ -51,8 +51,8 @@ class FedFocalClassifier(BaseFederatedClassifier):
         logits in training. 0 weighs rows only. All stand for the same probabilities; something
         between the two trains most steadily. With ``class_weight="local"`` there is no shift.
     client_gamma : float, default=1.0
-        Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
-        recall of the global model on their rows, smoothed and bounded as in
+        Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
+        their rows, weighed by class, that the global model gets right, smoothed and bounded as in
         `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round, and costs another
         forward pass. A strategy whose aggregator is not the weighted mean goes without.
     strategy : str or Strategy, default="fedavg"
@@ -127,10 +127,10 @@ class FedFocalClassifier(BaseFederatedClassifier):
     -----
     In-process training discloses nothing to anyone; what is said of disclosure is what the server
     would see with the clients at several sites: each selected client's model update, its number of
-    rows, its training loss, with ``client_gamma > 0`` its balanced recall and, with class weights,
-    the mean weight of its rows (with two classes this tells how many rows of each it has), every
-    round; with ``class_weight="balanced"`` also, once, the number of rows of each class summed over
-    all clients.
+    rows, its training loss, with ``client_gamma > 0`` its recall and, with class weights, the mean
+    weight of its rows (with two classes this tells how many rows of each it has), every round; with
+    ``class_weight="balanced"`` also, once, the number of rows of each class summed over all
+    clients.
 
     Class weights are weights of rows: a client's objective is the weighted mean over its rows, and
     the client counts by the sum of their weights. With client focusing, probabilities are about the
@@ -261,8 +261,8 @@ class FederatedClassifier(BaseFederatedClassifier):
         much, without a message of its own. A dict maps labels to weights; classes not in it
         weigh 1.
     client_gamma : float, default=0.0
-        Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
-        recall of the global model on their rows, smoothed and bounded as in
+        Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
+        their rows, weighed by class, that the global model gets right, smoothed and bounded as in
         `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round, and costs another
         forward pass. A strategy whose aggregator is not the weighted mean goes without.
     strategy : str or Strategy, default="fedavg"

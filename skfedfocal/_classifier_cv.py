@@ -71,8 +71,8 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         Whether the worse half of the candidates is dropped in stages, which together take fewer
         rounds than `n_rounds`; otherwise every candidate is trained for all of them.
     client_gamma : float, default=1.0
-        Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the balanced
-        recall of the global model on their rows, smoothed and bounded as in
+        Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
+        their rows, weighed by class, that the global model gets right, smoothed and bounded as in
         `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round, and costs another
         forward pass. A strategy whose aggregator is not the weighted mean goes without.
     strategy : str or Strategy, default="fedavg"

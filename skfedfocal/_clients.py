@@ -130,8 +130,8 @@ class ClientStats:
     loss : ndarray of shape (n_clients,)
         Mean training loss in the client's last round; NaN before its first.
     recall : ndarray of shape (n_clients,)
-        Balanced recall on the client's own rows of the model it was last sent; NaN before, and
-        where nothing asks for it. Discloses how well the model does at that client.
+        Recall on the client's own rows, weighed by class, of the model it was last sent; NaN
+        before, and where nothing asks for it. Discloses how well the model does at that client.
     last_round : ndarray of shape (n_clients,)
         The last round that the client took part in; -1 before its first.
     """

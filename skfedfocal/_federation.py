@@ -132,6 +132,7 @@ def _weighted(
     weights = of_rows = _class_weight(wanted, classes, counts)
     if isinstance(weights, np.ndarray):
         of_rows, constants = loss.divide(weights)
+        plan = replace(plan, recall_weight=weights)
     if loss.counts == "federated":
         constants = loss.constants(torch.as_tensor(counts))
     return replace(plan, class_weight=of_rows, constants=constants), weights, counts

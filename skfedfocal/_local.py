@@ -24,6 +24,9 @@ class LocalPlan:
     ``proximal / 2 * ||w - theta||^2 + weight_decay / 2 * ||w||^2``; and the client counts by the
     sum of these weights. So a client with many rows of heavy classes does not take longer steps:
     its update counts more, and the sum over clients is the same objective.
+
+    Where clients report their recall, it is that of rows weighed by class with `recall_weight`, or
+    so that all classes which the client has weigh alike.
     """
 
     loss: Loss
@@ -36,6 +39,7 @@ class LocalPlan:
     weight_decay: float
     proximal: float
     seed: int
+    recall_weight: NDArray[np.float64] | None = None
 
     @property
     def needs_own_counts(self) -> bool:
@@ -55,6 +59,27 @@ class LocalPlan:
         if self.class_weight is None or isinstance(self.class_weight, str):
             return 1.0, 1.0
         return float(self.class_weight.min()), float(self.class_weight.max())
+
+    def recall(
+        self, hits: NDArray[np.float64], counts: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Share of each client's rows that a model gets right, rows weighed by class.
+
+        Parameters
+        ----------
+        hits, counts : ndarray of shape (m, n_classes)
+            Rows by class that the model got right, and rows by class.
+
+        Returns
+        -------
+        recall : ndarray of shape (m,)
+            1 for a client whose rows weigh nothing.
+        """
+        by_class = self.recall_weight
+        weights = balanced_class_weights(counts) if by_class is None else by_class
+        total = (weights * counts).sum(-1)
+        right = (weights * hits).sum(-1)
+        return np.divide(right, total, out=np.ones_like(total), where=total > 0)
 
     def loss_constants(self, own_counts: NDArray[np.float64] | None, like: Tensor) -> Tensor | None:
         """The loss's constants given the client's own label counts where needed."""
@@ -119,19 +144,3 @@ def sgd_step(
         if plan.momentum:
             gradient = momenta[i].mul_(plan.momentum).add_(gradient)
         param.sub_(gradient, alpha=plan.learning_rate)
-
-
-def balanced_recall(hits: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean recall of the classes that a client has.
-
-    Parameters
-    ----------
-    hits, counts : ndarray of shape (..., n_classes)
-        Rows by class that the model got right, and rows by class.
-
-    Returns
-    -------
-    recall : ndarray of shape (...)
-    """
-    recall = np.divide(hits, counts, out=np.zeros_like(hits), where=counts > 0)
-    return recall.sum(-1) / np.maximum((counts > 0).sum(-1), 1)

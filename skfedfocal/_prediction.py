@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import recall_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -132,6 +131,8 @@ default="population"
         score : float
             Between 0 and 1.
         """
+        from sklearn.metrics import recall_score  # half of this package's own import time
+
         predicted = self.predict(X)
         present = np.unique(np.asarray(y))
         return float(

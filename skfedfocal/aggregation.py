@@ -23,7 +23,7 @@ class Aggregator(Component):
         Whether the aggregate is a weighted mean, which is folded block by block as updates
         come, so that memory is bounded by the block and not by the cohort.
     needs_recall : bool
-        Whether clients must report their balanced recall.
+        Whether clients must report their recall.
     """
 
     linear: ClassVar[bool] = False
@@ -74,8 +74,12 @@ class FocalMean(WeightedMean):
     r"""Fed-Focal's client focusing as an aggregation weight.
 
     Client k weighs :math:`n_k \max(1 - \tilde r_k, \mathrm{floor})^{\gamma_c}`, where
-    :math:`\tilde r_k` is its smoothed balanced recall; see `focus`. So clients on which the model
-    does poorly, on their rare classes above all, contribute more.
+    :math:`\tilde r_k` is its smoothed recall (see `focus`): the share of its rows that the global
+    model gets right, each row weighed as the class weights weigh its class, or without class
+    weights so that the classes of a client weigh alike. So clients on which the model does poorly,
+    on their rare classes above all, contribute more. With balanced class weights the mean of these
+    recalls is the balanced accuracy on all rows, and for ``client_gamma=1`` a client counts by the
+    part that its rows have in what is missing there.
 
     Parameters
     ----------
@@ -88,8 +92,8 @@ class FocalMean(WeightedMean):
 
     Notes
     -----
-    Discloses, besides each client's number of rows, its balanced recall of the global model. The
-    published method [1]_ states no formula for its sampling; this one is ours.
+    Discloses, besides each client's number of rows, its recall of the global model. The published
+    method [1]_ states no formula for its sampling; this one is ours.
 
     References
     ----------
@@ -144,7 +148,7 @@ def focus(
     Parameters
     ----------
     recalls : ndarray of shape (m,)
-        Balanced recall of each client, in [0, 1].
+        Recall of each client, in [0, 1].
     sizes : ndarray of shape (m,)
         Rows of each client.
     client_gamma : float

@@ -10,7 +10,6 @@ from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, validate_params
 
@@ -427,6 +426,8 @@ def _check_1d(y):
 
 def _encode_classes(y):
     """Codes 0..n_classes-1 of the labels, in sorted order of the classes."""
+    from sklearn.preprocessing import LabelEncoder  # slow to import, and only needed here
+
     y = _check_1d(y)
     try:
         encoder = LabelEncoder().fit(y)

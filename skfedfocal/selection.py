@@ -60,8 +60,8 @@ class FocalSelection(Selection):
 
     Clients are drawn without replacement with probability proportional to
     :math:`\max(1 - \tilde r_k, \mathrm{floor})^{\gamma_c}`, with :math:`\tilde r_k` the smoothed
-    balanced recall that client k last reported; see `skfedfocal.aggregation.focus`. A client that
-    has not reported yet counts as the mean of those that have.
+    recall that client k last reported; see `skfedfocal.aggregation.FocalMean`. A client that has
+    not reported yet counts as the mean of those that have.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ class FocalSelection(Selection):
 
     Notes
     -----
-    Discloses each selected client's balanced recall of the global model, every round. The published
-    method [1]_ states no formula for its sampling; this one is ours.
+    Discloses each selected client's recall of the global model, every round. The published method
+    [1]_ states no formula for its sampling; this one is ours.
 
     References
     ----------

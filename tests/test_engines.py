@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import cnn64, federation, mlp64
 from scipy import sparse
+from sklearn.metrics import accuracy_score, recall_score
 from torch import nn
 from torch.nn import functional
 
@@ -575,10 +576,12 @@ def test_training_leaves_the_global_model_as_it_was(name, kind):
 @one_per_kernel
 @pytest.mark.parametrize("kind", [LoopEngine, VectorizedEngine])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_recall_is_that_of_the_global_model(name, kind, weighted):
+@pytest.mark.parametrize("by_class", [False, True])
+def test_recall_is_that_of_the_global_model(name, kind, weighted, by_class):
     rows, make = rows_for(name, sample_weight=weighted)
     module = make()
-    replies = train(kind(module, rows), module, plan_of())
+    class_weight = 1.0 + np.arange(rows.n_classes) if by_class else None
+    replies = train(kind(module, rows), module, plan_of(recall_weight=class_weight))
     codes = rows.layout.codes()
     predicted = module(torch.as_tensor(rows.X)).argmax(1).numpy()
     weights = np.random.default_rng(1).uniform(0.1, 3, len(codes)) if weighted else None
@@ -587,16 +590,22 @@ def test_recall_is_that_of_the_global_model(name, kind, weighted):
         own_weights = None if weights is None else weights[mine]
         total = mine.sum() if weights is None else own_weights.sum()
         np.testing.assert_allclose(size, total, rtol=1e-12)
-        truth, right = rows.y[mine], predicted[mine] == rows.y[mine]
-        wanted = np.mean(
-            [
-                np.average(
-                    right[truth == c], weights=None if weights is None else own_weights[truth == c]
-                )
-                for c in np.unique(truth)
-            ]
-        )
+        # scikit-learn's on the client's rows: accuracy with these weights, else balanced accuracy.
+        truth, found = rows.y[mine], predicted[mine]
+        of_rows = np.ones(len(truth)) if weights is None else own_weights
+        if by_class:
+            wanted = accuracy_score(truth, found, sample_weight=of_rows * class_weight[truth])
+        else:
+            wanted = recall_score(
+                truth, found, labels=np.unique(truth), average="macro", sample_weight=of_rows
+            )
         np.testing.assert_allclose(recall, wanted, atol=1e-12)
+
+
+def test_recall_of_rows_that_weigh_nothing_asks_for_no_focus():
+    plan = plan_of(recall_weight=np.array([0.0, 1.0]))
+    hits, counts = np.array([[2.0, 0.0], [1.0, 3.0]]), np.array([[5.0, 0.0], [4.0, 4.0]])
+    np.testing.assert_array_equal(plan.recall(hits, counts), [1.0, 0.75])
 
 
 @pytest.mark.parametrize("kind", [LoopEngine, VectorizedEngine])

@@ -17,6 +17,7 @@ from oracles import (
     vector,
 )
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
 from skfedfocal import FederatedClassifier, FederatedTrainingError, FedFocalClassifier
@@ -210,6 +211,30 @@ def test_client_focusing_weighs_by_recall(engine):
 
 
 @every_engine
+@pytest.mark.parametrize("logit_adjustment", [0, 0.6, 1])
+def test_mean_recall_of_the_clients_is_the_balanced_accuracy(engine, logit_adjustment):
+    reported = []
+
+    class Watching(Uniform):
+        def select(self, stats, n_selected, rng):
+            reported.append(stats.recall.copy())
+            return super().select(stats, n_selected, rng)
+
+    X, y, clients = federation(SIZES)
+    clf = FedFocalClassifier(
+        module=mlp64(),
+        logit_adjustment=logit_adjustment,
+        selection=Watching(),
+        learning_rate=1e-12,  # so that the fitted model decides as the one that was sent
+        n_rounds=2,
+        engine=engine,
+    ).fit(X, y, clients=clients)
+    weight = [clf.class_weight_[y[clients == k]].sum() for k in range(len(SIZES))]
+    mean = np.average(reported[1], weights=weight)
+    assert mean == pytest.approx(balanced_accuracy_score(y, clf.predict(X)), rel=1e-6)
+
+
+@every_engine
 def test_gamma_zero_is_cross_entropy(engine):
     X, y, clients = federation(SIZES)
     options = {
@@ -231,7 +256,7 @@ def test_gamma_zero_and_the_whole_shift_is_logit_adjustment(engine):
     X, y, clients = federation(SIZES)
     y[(y == 2) & (np.arange(len(y)) % 3 > 0)] = 0
     options = {"module": mlp64(), "n_rounds": 3, "engine": engine, "random_state": 0}
-    options["client_gamma"] = 0.5
+    options["client_gamma"] = 0
     focal = FedFocalClassifier(gamma=0, logit_adjustment=1, **options).fit(X, y, clients=clients)
     published = FederatedClassifier(loss=LogitAdjustedLoss(), **options).fit(X, y, clients=clients)
     np.testing.assert_allclose(focal.theta_, published.theta_, rtol=0, atol=1e-12)

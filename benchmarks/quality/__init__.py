@@ -11,7 +11,7 @@ differences between methods are paired (CLIMB and class-balanced sampling draw c
 for want of a hook in the classifier). A quarter of each client's rows, drawn per class, are test
 rows (MNIST keeps its own). Small sets have a test split per seed, the others one for all seeds.
 Test rows keep their distribution and are never cut: balanced accuracy is the measure. Features are
-standardised by the training rows; pixels are divided by 255. Sets of a few hundred rows have four
+standardised by the training rows; pixels are divided by 255. Sets of a few hundred rows have twelve
 times as many seeds as the others, for a mean over five says little there.
 
 *Budget.* The module, rounds, local epochs, batch size, clients per round and the grid of learning

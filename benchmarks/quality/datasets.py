@@ -297,10 +297,10 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(
             "har_cut", "HAR, 3 of 6 classes cut to 3 %", har, HAR, dict.fromkeys((1, 3, 5), 0.03)
         ),
-        Scenario("heart", "heart disease", heart, HEART, resplit=True, repeats=4),
+        Scenario("heart", "heart disease", heart, HEART, resplit=True, repeats=12),
         Scenario(
             "heart_severity", "heart disease, 5 severities", heart_severity, HEART, resplit=True,
-            repeats=4,
+            repeats=12,
         ),
         Scenario("fraud", "fraud, 4.3 %", fraud, FRAUD, partition=iid(10)),
         Scenario(

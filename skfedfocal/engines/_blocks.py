@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._batches import Block
-from skfedfocal._local import LocalPlan, balanced_recall
+from skfedfocal._local import LocalPlan
 from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._evaluate import Evaluation, evaluate
 from skfedfocal.engines._memory import Memory
@@ -105,8 +105,10 @@ class BlockRows:
         x = self._rows.features(places.ravel(), memory)
         return x.view(m, -1, *x.shape[1:])
 
-    def recalls(self, predicted: Tensor, column: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Balanced recall of each client from the classes predicted for its rows `by_client`."""
+    def recalls(
+        self, predicted: Tensor, column: NDArray[np.int64], plan: LocalPlan
+    ) -> NDArray[np.float64]:
+        """Recall of each client from the classes predicted for its rows `by_client`."""
         block, n_classes = self.block, self._rows.n_classes
         hits = np.zeros((2, len(block.members) * n_classes))
         labels, found = self.labels.cpu().numpy(), predicted.cpu().numpy()
@@ -116,7 +118,7 @@ class BlockRows:
             cells = np.repeat(np.arange(k), w) * n_classes + y
             hit = found[:k, column[s] : column[s + 1]].ravel() == y
             hits += [np.bincount(cells, v, hits.shape[1]) for v in (weight * hit, weight)]
-        return balanced_recall(*hits.reshape(2, -1, n_classes))
+        return plan.recall(*hits.reshape(2, -1, n_classes))
 
     def batch(self, step: int, x: Tensor) -> Batch:
         """The batch of a step, whose features are given, (k, width, ...)."""

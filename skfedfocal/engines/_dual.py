@@ -70,7 +70,7 @@ class DualKernel(MLPKernel):
         recalls = None
         if want_recall:  # the first layer's outputs are there already
             decided = self._decisions(z.clone(), others, rows.constants, plan)
-            recalls = rows.recalls(decided, column)
+            recalls = rows.recalls(decided, column, plan)
         steps = memory.tensor("steps", tuple(z.shape), z.dtype, z.device)
         steps.zero_()  # -lr times the derivatives
         losses = self._steps(x, z, steps, rest, rows, column, plan)

@@ -29,7 +29,7 @@ class Updates:
     losses : ndarray of shape (m,)
         Mean of the local loss over the client's batches, as they were met in training.
     recalls : ndarray of shape (m,) or None
-        Balanced recall, on the client's own rows, of the model it was sent.
+        Recall, on the client's own rows weighed by class, of the model it was sent.
     validation : ndarray of shape (m, 2) or None
         Sum of the objective's loss over the client's validation rows, of the model it was sent, and
         their weight.
@@ -126,7 +126,7 @@ class Engine(ABC):
         plan : LocalPlan
             How each client trains.
         want_recall : bool, default=False
-            Whether clients report their balanced recall of the global model.
+            Whether clients report their recall of the global model.
         want_validation : bool, default=False
             Whether clients report the loss of the global model on their validation rows.
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skfedfocal._local import LocalPlan, balanced_recall
+from skfedfocal._local import LocalPlan
 from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._memory import Memory
 
@@ -26,6 +26,8 @@ class Evaluation:
     ----------
     hits, counts : ndarray of shape (m, n_classes)
         Weight of the rows of each class that the model gets right, and of all.
+    recall : ndarray of shape (m,)
+        Of each client, as the plan weighs it.
     loss, weight : ndarray of shape (m,)
         Sums of the rows' losses, by their weight in the objective, and of these weights; zero where
         they were not asked for.
@@ -33,13 +35,9 @@ class Evaluation:
 
     hits: NDArray[np.float64]
     counts: NDArray[np.float64]
+    recall: NDArray[np.float64]
     loss: NDArray[np.float64]
     weight: NDArray[np.float64]
-
-    @property
-    def recall(self) -> NDArray[np.float64]:
-        """Balanced recall of each client, of shape (m,)."""
-        return balanced_recall(self.hits, self.counts)
 
 
 def evaluate(
@@ -61,7 +59,7 @@ def evaluate(
     members : ndarray of shape (m,)
         Client numbers.
     plan : LocalPlan
-        Its loss and class weights make the objective.
+        Its loss and class weights make the objective; it weighs the recall.
     want_loss : bool, default=False
         Whether the objective is evaluated too.
 
@@ -97,7 +95,7 @@ def evaluate(
         losses = plan.loss(logits, y, constants).cpu().numpy()
         _add(sums, owner, (weight * losses, weight))
     hits, counts = cells.reshape(2, len(members), rows.n_classes)
-    return Evaluation(hits, counts, *sums)
+    return Evaluation(hits, counts, plan.recall(hits, counts), *sums)
 
 
 def _add(

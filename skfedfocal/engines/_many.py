@@ -37,7 +37,7 @@ class Request:
     plan : LocalPlan
         How; plans of one round differ in class weights and loss constants only.
     want_recall : bool
-        Whether clients report their balanced recall of the global model.
+        Whether clients report their recall of the global model.
     """
 
     theta: Tensor

@@ -49,7 +49,7 @@ def make_client_app(load_data: LoadData | None = None, *, module: Any = None) ->
 
     What leaves the site: in round 0 names of columns, labels that occur and the number of rows, and
     where the estimator needs them label counts and the columns' means and variances; each round
-    the model update and the mean training loss, and where asked for the balanced recall and the
+    the model update and the mean training loss, and where asked for the recall and the
     validation loss. Of an exception its type; what it says stays in the site's log.
 
     Examples

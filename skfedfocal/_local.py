@@ -60,9 +60,7 @@ class LocalPlan:
             return 1.0, 1.0
         return float(self.class_weight.min()), float(self.class_weight.max())
 
-    def recall(
-        self, hits: NDArray[np.float64], counts: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def recall(self, hits: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of each client's rows that a model gets right, rows weighed by class.
 
         Parameters

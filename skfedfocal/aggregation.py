@@ -78,8 +78,7 @@ class FocalMean(WeightedMean):
     model gets right, each row weighed as the class weights weigh its class, or without class
     weights so that the classes of a client weigh alike. So clients on which the model does poorly,
     on their rare classes above all, contribute more. With balanced class weights the mean of these
-    recalls is the balanced accuracy on all rows, and for ``client_gamma=1`` a client counts by the
-    part that its rows have in what is missing there.
+    recalls over clients, by the weight of their rows, is the balanced accuracy on all rows.
 
     Parameters
     ----------

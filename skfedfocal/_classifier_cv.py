@@ -54,7 +54,8 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         is in the type of its parameters.
     gammas : array-like of shape (n_gammas,), default=(1.0, 0.0, 0.5, 2.0, 5.0)
         Focusing parameters to choose from, each at least 0. The first is kept unless another is
-        better by more than two standard errors of their difference over the folds.
+        better by more than two standard errors of their difference: as the folds show it, and as
+        the number of validation rows of each class lets expect.
     class_weights : sequence, default=("balanced",)
         Class weights to choose from, each as `FedFocalClassifier` takes it; the first, with the
         first gamma, is what others must beat.
@@ -285,18 +286,20 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             replica = copy.deepcopy(module)
             many = ManyFederations(replica, rows, parts)
             held_out = [rows.regroup(everyone.restrict(test)) for _, test in splits]
-            scores = np.full((len(candidates), len(splits)), np.nan)
+            scores, chance = np.full((2, len(candidates), len(splits)), np.nan)
             n_rounds = np.zeros(len(candidates), np.int64)
             stages = race(len(candidates), self.n_rounds) if self.racing else []
             for n_more, n_left in stages or [(self.n_rounds, 1)]:
                 runs = train_together(runs, many, n_more)
                 for run in runs:
-                    score = balanced_accuracy(run, replica, held_out[run.fold])
-                    scores[run.candidate, run.fold] = score
+                    place = run.candidate, run.fold
+                    scores[place], chance[place] = balanced_accuracy(
+                        run, replica, held_out[run.fold]
+                    )
                     n_rounds[run.candidate] = run.federation.n_rounds
                 left = _leaders(scores, n_rounds, n_left)
                 runs = [run for run in runs if run.candidate in left]
-        self._choose(candidates, scores, n_rounds)
+        self._choose(candidates, scores, chance, n_rounds)
         return self._resolve_loss()
 
     def _splits(
@@ -325,6 +328,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         self,
         candidates: list[tuple[float, Any]],
         scores: NDArray[np.float64],
+        chance: NDArray[np.float64],
         n_rounds: NDArray[np.int64],
     ) -> None:
         """Keep the scores, and the candidate that they speak for."""
@@ -343,17 +347,24 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             "std_test_score": scores.std(1),
             "rank_test_score": rank,
         }
-        best = order[0] if _clearly_better(scores[order[0]] - scores[0]) else 0
+        best = order[0]
+        if not _clearly_better(scores[best] - scores[0], chance[best] + chance[0]):
+            best = 0
         self.best_index_ = int(best)
         self.gamma_ = float(gammas[best])
         self.best_params_ = {"gamma": self.gamma_, "class_weight": class_weights[best]}
         self.best_score_ = float(scores[best].mean())
 
 
-def _clearly_better(difference: NDArray[np.float64]) -> bool:
-    """Whether a difference over the folds is more than two standard errors above zero."""
-    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    return bool(difference.mean() > 2 * error)
+def _clearly_better(lead: NDArray[np.float64], chance: NDArray[np.float64]) -> bool:
+    """Whether the mean of a lead over the folds is more than two standard errors above zero.
+
+    The error is the larger of two: that which the folds show, of which there are few, and that
+    which the numbers of validation rows let expect, as if the scores were independent.
+    """
+    n = len(lead)
+    variance = max(lead.var(ddof=1) if n > 1 else 0.0, chance.mean()) / n
+    return bool(lead.mean() > 2 * np.sqrt(variance))
 
 
 def _leaders(

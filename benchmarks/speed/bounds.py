@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.speed.cells import duration
 from benchmarks.speed.plan import LABELS
+from benchmarks.speed.workloads import W1
 
 Figures = dict[str, Any]  # workload -> contender -> figure -> {"median": …, …}
 
@@ -56,9 +57,11 @@ def _cpu(found: Figures, against: str) -> str:
     imports, ours, theirs = (
         _median(found, "W1", c, "cpu_s") for c in ("imports", "fed_focal", against)
     )
+    rounds = W1.n_rounds * _median(found, "W1", "fed_focal", "round_cpu_s")
     return (
-        f"CPU of the whole process: importing torch and scikit-learn takes {imports:.1f} s of "
-        f"{ours:.1f} s; {LABELS[against]} takes {theirs:.1f} s in all."
+        f"CPU of the whole process: of {ours:.2f} s, importing torch and scikit-learn takes "
+        f"{imports:.2f} s and the {W1.n_rounds} rounds {rounds:.2f} s; {LABELS[against]} takes "
+        f"{theirs:.2f} s in all."
     )
 
 

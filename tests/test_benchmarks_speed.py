@@ -65,6 +65,7 @@ def test_limits_are_the_flops_at_the_rates():
     assert found["limit_s"] == pytest.approx(TINY.flops_per_round() / found["gflops_best"] / 1e9)
     assert 0 < found["gflops_median"] <= found["gflops_best"]
     assert len(found["gflops_by_shape"]) == len(TINY.products())
+    assert found["limit_together_s"] > 0
 
 
 def test_sequential_loop_trains_as_the_package_does(data_dir):

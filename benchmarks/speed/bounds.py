@@ -27,21 +27,21 @@ def section(figures: Figures, targets: list[dict[str, Any]]) -> str:
 
 
 def _flower(found: Figures, against: str) -> str:
-    theirs, ours, limit, shapes = (
+    theirs, ours, limit, together = (
         _median(found, "W1", contender, figure)
         for contender, figure in (
             ("flwr", "round_wall_s"),
             ("fed_focal", "round_wall_s"),
             ("limit", "limit_s"),
-            ("limit", "limit_at_shapes_s"),
+            ("limit", "limit_together_s"),
         )
     )
     return (
         f"W1 over Flower: a twentieth of Flower's round, {1e3 * theirs / 20:.1f} ms, is "
         f"{theirs / 20 / limit:.1f} times what the products alone take at the processor's best "
-        f"rate and {theirs / 20 / shapes:.1f} times what they take one after another in their own "
-        f"shapes, with nothing in between; the package is at {ours / limit:.1f} and "
-        f"{ours / shapes:.1f} times."
+        f"rate. In their own shapes, one call a step for all clients, they take "
+        f"{1e3 * together:.1f} ms of the package's {1e3 * ours:.1f}; the rest are small operations "
+        "and the interpreter."
     )
 
 

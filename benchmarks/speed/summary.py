@@ -23,6 +23,7 @@ FIGURES = (
     "limit_s",
     "limit_median_s",
     "limit_at_shapes_s",
+    "limit_together_s",
     "gflops_best",
     "gflops_median",
     "flops_per_round",

@@ -35,7 +35,8 @@ class Request:
     part : int
         Which part of the rows its clients train on.
     plan : LocalPlan
-        How; plans of one round differ in class weights and loss constants only.
+        How; plans of one round differ in class weights, for training and for the recall, and in
+        loss constants only.
     want_recall : bool
         Whether clients report their recall of the global model.
     """

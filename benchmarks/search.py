@@ -23,8 +23,8 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.preprocessing import StandardScaler
 
 from skfedfocal import FedFocalClassifier, FedFocalClassifierCV, iid_partition
-from skfedfocal._clients import ClientLayout
-from skfedfocal._search import stratified_folds
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._training.search import stratified_folds
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 Federation = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from skfedfocal._classifier import FederatedClassifier, FedFocalClassifier
+from skfedfocal._estimators.classifier import FederatedClassifier, FedFocalClassifier
 from skfedfocal._plain import ModelFileError
-from skfedfocal._rounds import FederatedTrainingError
+from skfedfocal._training.rounds import FederatedTrainingError
 from skfedfocal.partition import (
     dirichlet_partition,
     iid_partition,
@@ -13,8 +13,8 @@ from skfedfocal.partition import (
 )
 
 if TYPE_CHECKING:
-    from skfedfocal._classifier_cv import FedFocalClassifierCV
-    from skfedfocal._models import load_model, save_model
+    from skfedfocal._estimators.classifier_cv import FedFocalClassifierCV
+    from skfedfocal._estimators.files import load_model, save_model
 
 __all__ = [
     "FedFocalClassifier",
@@ -36,11 +36,11 @@ __version__ = "0.1.0.dev0"
 def __getattr__(name: str) -> Any:
     """What needs more of scikit-learn is imported when asked for: sites do without."""
     if name == "FedFocalClassifierCV":
-        from skfedfocal._classifier_cv import FedFocalClassifierCV
+        from skfedfocal._estimators.classifier_cv import FedFocalClassifierCV
 
         return FedFocalClassifierCV
     if name in ("load_model", "save_model"):
-        from skfedfocal import _models
+        from skfedfocal._estimators import files as _models
 
         return getattr(_models, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from skfedfocal._clients import ClientLayout
-from skfedfocal._moments import Moments, merge, moments, scaled, standard_scale
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.moments import Moments, merge, moments, scaled, standard_scale
 
 
 class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

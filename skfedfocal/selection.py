@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skfedfocal._clients import ClientStats
 from skfedfocal._component import Component
+from skfedfocal._data.clients import ClientStats
 from skfedfocal.aggregation import focus
 
 
@@ -148,7 +148,7 @@ class CategoryCoverage(Selection):
     Examples
     --------
     >>> import numpy as np
-    >>> from skfedfocal._clients import ClientStats
+    >>> from skfedfocal._data.clients import ClientStats
     >>> from skfedfocal.selection import CategoryCoverage
     >>> counts = np.array([[9.0, 0.0, 0.0], [5.0, 0.0, 0.0], [0.0, 5.0, 9.0]])
     >>> CategoryCoverage().select(ClientStats(counts.sum(1), counts), 2, np.random.default_rng(0))

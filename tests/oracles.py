@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from skfedfocal._batches import shuffled_places
+from skfedfocal._random import shuffled_places
 
 # -- modules in double precision ---------------------------------------------------------------
 

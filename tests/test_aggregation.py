@@ -13,10 +13,10 @@ from sklearn.base import clone
 
 import skfedfocal.aggregation
 from skfedfocal import FederatedClassifier
-from skfedfocal._clients import ClientStats
 from skfedfocal._component import InvalidParameterError
+from skfedfocal._data.clients import ClientStats
 from skfedfocal._local import LocalPlan
-from skfedfocal._rounds import Federation, Fold
+from skfedfocal._training.rounds import Federation, Fold
 from skfedfocal.aggregation import (
     AGGREGATORS,
     Aggregator,

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from skfedfocal._batches import schedule, shuffled_places
+from skfedfocal._data.batches import schedule
+from skfedfocal._random import shuffled_places
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 seeds = st.integers(0, 2**31 - 2)

@@ -14,11 +14,11 @@ from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
 
 from skfedfocal import FedFocalClassifier, FedFocalClassifierCV, dirichlet_partition
-from skfedfocal._classifier_cv import _clearly_better
-from skfedfocal._clients import ClientLayout
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.rows import FederatedRows
+from skfedfocal._estimators.classifier_cv import _clearly_better
 from skfedfocal._local import LocalPlan
-from skfedfocal._search import Run, balanced_accuracy, race, stratified_folds
-from skfedfocal.engines._data import FederatedRows
+from skfedfocal._training.search import Run, balanced_accuracy, race, stratified_folds
 from skfedfocal.losses import CrossEntropyLoss
 
 GAMMAS = (0.0, 1.0, 3.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skfedfocal._clients import ClientLayout, ClientStats, id_column
+from skfedfocal._data.clients import ClientLayout, ClientStats, id_column
 
 # Few distinct ids of each kind, so that clients have several rows.
 KINDS = [

@@ -19,17 +19,18 @@ from torch import nn
 from torch.nn import functional
 
 from skfedfocal import FedFocalClassifier
-from skfedfocal._clients import ClientLayout
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import flatten
-from skfedfocal.engines import ENGINES, LoopEngine, VectorizedEngine, _blocks, _dual
-from skfedfocal.engines._data import FederatedRows
-from skfedfocal.engines._dual import DualKernel
-from skfedfocal.engines._kernels import VmapKernel
-from skfedfocal.engines._mlp import MLPKernel
-from skfedfocal.engines._pooling import pool_first
-from skfedfocal.engines._serial import SerialKernel
-from skfedfocal.engines._stepping import stepping_layers
+from skfedfocal.engines import ENGINES, LoopEngine, VectorizedEngine, _blocks
+from skfedfocal.engines._kernels import dual as _dual
+from skfedfocal.engines._kernels.dual import DualKernel
+from skfedfocal.engines._kernels.mlp import MLPKernel
+from skfedfocal.engines._kernels.pooling import pool_first
+from skfedfocal.engines._kernels.serial import SerialKernel
+from skfedfocal.engines._kernels.stepping import stepping_layers
+from skfedfocal.engines._kernels.vmap import VmapKernel
 from skfedfocal.losses import LOSSES, FocalLoss
 from skfedfocal.strategies import FedProx
 

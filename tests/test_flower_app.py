@@ -341,6 +341,6 @@ def test_a_client_app_imports_no_more_than_it_needs():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = json.loads(done.stdout)
-    for heavy in ("matplotlib", "skfedfocal._models", "skfedfocal.flower._server"):
+    for heavy in ("matplotlib", "skfedfocal._estimators.files", "skfedfocal.flower._server"):
         assert heavy not in loaded
     assert callable(make_client_app)

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
 
 from skfedfocal import FederatedClassifier, FederatedTrainingError, FedFocalClassifier
-from skfedfocal._inputs import check_finite, places_among
+from skfedfocal._data.inputs import check_finite, places_among
 from skfedfocal.aggregation import TrimmedMean
 from skfedfocal.losses import FocalLoss
 from skfedfocal.strategies import FedAvg, FedProx

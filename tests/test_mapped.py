@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skfedfocal import FedFocalClassifier
-from skfedfocal.engines import _mapped
-from skfedfocal.engines._mapped import MappedRows
+from skfedfocal._data import mapped as _mapped
+from skfedfocal._data.mapped import MappedRows
 
 
 @pytest.fixture

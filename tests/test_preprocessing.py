@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfedfocal import FederatedClassifier
-from skfedfocal._moments import merge, moments
+from skfedfocal._data.moments import merge, moments
 from skfedfocal.preprocessing import FederatedStandardScaler
 
 

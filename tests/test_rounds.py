@@ -21,9 +21,9 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
 from skfedfocal import FederatedClassifier, FederatedTrainingError, FedFocalClassifier
-from skfedfocal._clients import ClientStats
+from skfedfocal._data.clients import ClientStats
 from skfedfocal._local import LocalPlan
-from skfedfocal._rounds import Federation, select
+from skfedfocal._training.rounds import Federation, select
 from skfedfocal.aggregation import FocalMean, WeightedMean
 from skfedfocal.losses import CrossEntropyLoss, LogitAdjustedLoss
 from skfedfocal.selection import SELECTIONS, Uniform

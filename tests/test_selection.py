@@ -12,8 +12,8 @@ from sklearn.base import clone
 
 import skfedfocal.selection
 from skfedfocal import FederatedClassifier
-from skfedfocal._clients import ClientStats
 from skfedfocal._component import InvalidParameterError
+from skfedfocal._data.clients import ClientStats
 from skfedfocal.aggregation import focus
 from skfedfocal.selection import (
     SELECTIONS,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from skfedfocal.engines._data import FederatedRows, dense_rows
+from skfedfocal._data.rows import FederatedRows, dense_rows
 from skfedfocal.engines._engine import Engine, Updates
 from skfedfocal.engines._loop import LoopEngine
 from skfedfocal.engines._many import ManyFederations, Request

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skfedfocal._batches import Block
+from skfedfocal._data.batches import Block
+from skfedfocal._data.memory import Memory
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
-from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._evaluate import Evaluation, evaluate
-from skfedfocal.engines._memory import Memory
 
 _SEGMENT_VALUES = 1 << 21  # features fetched at a time: 8 MB in single precision
 

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skfedfocal._data.memory import Memory
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
-from skfedfocal.engines._data import FederatedRows
-from skfedfocal.engines._memory import Memory
 
 _SEGMENT_VALUES = 1 << 17  # features evaluated at a time, so that activations stay in the cache
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skfedfocal._batches import shuffled_places
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import flatten, load_flat, trainable
-from skfedfocal.engines._data import FederatedRows
+from skfedfocal._random import layers_seed, shuffled_places
 from skfedfocal.engines._engine import Engine, Updates
 from skfedfocal.engines._evaluate import Evaluation, evaluate
 
@@ -80,7 +80,7 @@ class LoopEngine(Engine):
         self.module.train()
         batch_losses, n_rows = [], end - first
         with torch.random.fork_rng(devices=[]):  # dropout draws of the client's own
-            torch.manual_seed(stochastic_seed(plan.seed, round_, client))
+            torch.manual_seed(layers_seed(plan.seed, round_, client))
             for epoch in range(plan.n_epochs):
                 order = shuffled_places(
                     plan.seed, round_, epoch, np.array([client]), np.array([n_rows])
@@ -114,12 +114,3 @@ class LoopEngine(Engine):
         assert self.held_out is not None
         found = self._evaluate(self.held_out, client, plan, want_loss=True)
         return np.stack([found.loss, found.weight], 1)
-
-
-_STREAM = 2  # apart from the selection's
-
-
-def stochastic_seed(seed: int, round_: int, client: int) -> int:
-    """Seed of the client's random layers (dropout) in a round."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(_STREAM, round_, int(client)))
-    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skfedfocal._batches import Block, schedule
-from skfedfocal._clients import ClientLayout
+from skfedfocal._data.batches import Block, schedule
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import ParameterLayout
 from skfedfocal.engines._blocks import BlockRows
-from skfedfocal.engines._choice import choose_kernel
-from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._deltas import StackedDeltas
 from skfedfocal.engines._engine import Updates
+from skfedfocal.engines._kernels.choice import choose_kernel
 from skfedfocal.engines._vectorized import VectorizedEngine
 
 

@@ -10,18 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skfedfocal._batches import Block, schedule
+from skfedfocal._data.batches import Block, schedule
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import ParameterLayout
 from skfedfocal.engines._blocks import BlockRows
-from skfedfocal.engines._choice import choose_kernel
 from skfedfocal.engines._crew import Crew
-from skfedfocal.engines._data import FederatedRows
-from skfedfocal.engines._dual import DualKernel
 from skfedfocal.engines._engine import Engine, Updates
 from skfedfocal.engines._evaluate import Evaluation, evaluate
-from skfedfocal.engines._kernels import Kernel
-from skfedfocal.engines._mlp import MLPKernel
+from skfedfocal.engines._kernels.choice import choose_kernel
+from skfedfocal.engines._kernels.dual import DualKernel
+from skfedfocal.engines._kernels.kernel import Kernel
+from skfedfocal.engines._kernels.mlp import MLPKernel
 
 
 class VectorizedEngine(Engine):

@@ -19,13 +19,13 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from skfedfocal import __version__
-from skfedfocal._base import BaseFederatedClassifier
-from skfedfocal._models import describe
+from skfedfocal._data.moments import Moments, merge, standard_scale
+from skfedfocal._estimators.base import BaseFederatedClassifier
+from skfedfocal._estimators.files import describe
 from skfedfocal._module import check_module, load_flat, takes_indices
-from skfedfocal._moments import Moments, merge, standard_scale
 from skfedfocal._plain import to_plain
-from skfedfocal._rounds import FederatedTrainingError
-from skfedfocal.flower._checkpoint import Checkpoint
+from skfedfocal._training.checkpoint import Checkpoint
+from skfedfocal._training.rounds import FederatedTrainingError
 from skfedfocal.flower._engine import GridEngine, TooFewClients
 from skfedfocal.flower._exchange import NoReply, ask
 from skfedfocal.flower._messages import STATISTICS, module_name

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from skfedfocal._models import describe, rebuild
+from skfedfocal._estimators.files import describe, rebuild
 from skfedfocal._plain import from_plain, to_plain
 
 _PACKAGE = "federation"

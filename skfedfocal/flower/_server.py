@@ -9,7 +9,7 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from skfedfocal._models import save_model
+from skfedfocal._estimators.files import save_model
 from skfedfocal.flower._coordinator import Coordinator
 
 

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from skfedfocal._clients import ClientLayout
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.moments import moments, scaled
+from skfedfocal._data.rows import FederatedRows
+from skfedfocal._data.validation import validation_rows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import build_module, takes_indices
-from skfedfocal._moments import moments, scaled
 from skfedfocal._threads import one_thread
-from skfedfocal._validation import validation_rows
 from skfedfocal.engines import ENGINES, Updates
-from skfedfocal.engines._data import FederatedRows
 
 
 @dataclass(frozen=True)

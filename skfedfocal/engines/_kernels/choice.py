@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._module import trainable
-from skfedfocal.engines._data import FederatedRows
-from skfedfocal.engines._kernels import Kernel, VmapKernel
-from skfedfocal.engines._mlp import MLPKernel
-from skfedfocal.engines._serial import STOCHASTIC, SerialKernel
-from skfedfocal.engines._stepping import can_step
+from skfedfocal.engines._kernels.kernel import Kernel
+from skfedfocal.engines._kernels.mlp import MLPKernel
+from skfedfocal.engines._kernels.serial import STOCHASTIC, SerialKernel
+from skfedfocal.engines._kernels.stepping import can_step
+from skfedfocal.engines._kernels.vmap import VmapKernel
 
 _CACHE_BYTES = 1 << 20  # stacked parameters of a block should stay in a core's own cache
 

@@ -9,7 +9,7 @@ from typing import Any
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skfedfocal._base import BaseFederatedClassifier
+from skfedfocal._estimators.base import BaseFederatedClassifier
 from skfedfocal._plain import ModelFileError, read_plain, write_plain
 from skfedfocal.preprocessing import FederatedStandardScaler
 

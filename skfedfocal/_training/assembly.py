@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from skfedfocal._clients import ClientStats
 from skfedfocal._component import resolve
+from skfedfocal._data.clients import ClientStats
 from skfedfocal._local import (
     ClassWeight,
     LocalPlan,
@@ -21,8 +21,8 @@ from skfedfocal._local import (
     effective_class_weights,
 )
 from skfedfocal._module import flatten
-from skfedfocal._prior import estimate_class_prior
-from skfedfocal._rounds import Federation
+from skfedfocal._training.prior import estimate_class_prior
+from skfedfocal._training.rounds import Federation
 from skfedfocal.aggregation import Aggregator, FocalMean, WeightedMean
 from skfedfocal.engines import Engine
 from skfedfocal.losses import Loss

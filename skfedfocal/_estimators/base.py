@@ -23,9 +23,8 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from skfedfocal._clients import ClientLayout
-from skfedfocal._federation import assemble, resume
-from skfedfocal._inputs import (
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.inputs import (
     ACCEPTED,
     as_before_on_error,
     as_rows,
@@ -34,12 +33,13 @@ from skfedfocal._inputs import (
     distinct,
     places_among,
 )
+from skfedfocal._data.validation import validation_rows
+from skfedfocal._estimators.prediction import FederatedPredictor
 from skfedfocal._module import build_module, check_module, load_flat, takes_indices
-from skfedfocal._prediction import FederatedPredictor
-from skfedfocal._progress import progress
 from skfedfocal._threads import one_thread
-from skfedfocal._training import Checkpoint, Patience, Training
-from skfedfocal._validation import validation_rows
+from skfedfocal._training.assembly import assemble, resume
+from skfedfocal._training.progress import progress
+from skfedfocal._training.training import Checkpoint, Patience, Training
 from skfedfocal.engines import ENGINES, Engine, FederatedRows, dense_rows
 from skfedfocal.losses import Loss
 from skfedfocal.selection import SELECTIONS, Selection

@@ -8,41 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_SORTED_TOGETHER = 1 << 20  # clients, so that their rank fits above the random bits
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def shuffled_places(
-    seed: int, round_: int, epoch: int, clients: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Permutation of each client's places ``0..size-1``, one after the other.
-
-    A client's permutation is a function of (seed, round, epoch, client) alone: not of who else
-    takes part, nor of the order of calls.
-    """
-    if len(sizes) > _SORTED_TOGETHER:
-        halves = np.array_split(np.arange(len(sizes)), 2)
-        return np.concatenate(
-            [shuffled_places(seed, round_, epoch, clients[half], sizes[half]) for half in halves]
-        )
-    stream = np.array([seed], np.uint64)  # an array, for which overflow is not worth a warning
-    for part in (round_, epoch):
-        stream = _mix(stream + _GOLDEN * np.array([part + 1], np.uint64))
-    by_client = _mix(stream + _GOLDEN * (clients.astype(np.uint64) + np.uint64(1)))
-    members = np.repeat(np.arange(len(sizes), dtype=np.uint64), sizes)
-    starts = np.cumsum(sizes) - sizes
-    places = np.arange(len(members)) - np.repeat(starts, sizes)
-    draws = _mix(np.repeat(by_client, sizes) + _GOLDEN * places.astype(np.uint64))
-    # One sort for all clients: the client's rank on top, 44 random bits below.
-    order = np.argsort((members << np.uint64(44)) | (draws >> np.uint64(20)))
-    return places[order]
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Finaliser of SplitMix64: a counter becomes 64 random bits."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+from skfedfocal._random import shuffled_places
 
 
 @dataclass(frozen=True)

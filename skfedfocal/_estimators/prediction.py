@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from skfedfocal._inputs import ACCEPTED, check_finite, plain
+from skfedfocal._data.inputs import ACCEPTED, check_finite, plain
 from skfedfocal._module import load_flat, takes_indices
 from skfedfocal._threads import one_thread
 from skfedfocal.engines import dense_rows

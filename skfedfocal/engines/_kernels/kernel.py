@@ -1,4 +1,4 @@
-"""What a kernel is: local training of a block of clients; and the one for any module."""
+"""What a kernel is: local training of a block of clients."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
 
+from skfedfocal._data.memory import Memory
 from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import ParameterLayout, trainable
 from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
-from skfedfocal.engines._memory import Memory
 
 
 class Kernel(ABC):
@@ -129,26 +128,3 @@ class Kernel(ABC):
             for parameter, value in zip(trainable(self.module), params, strict=True):
                 parameter.copy_(value)
             return self.module(x)
-
-
-class VmapKernel(Kernel):
-    """Any module that torch.func.vmap can batch: derivatives for all clients in one call."""
-
-    way = "blocks of clients, differentiated by torch.func"
-
-    def gradients(
-        self, params: list[Tensor], batch: Batch, plan: LocalPlan
-    ) -> tuple[Tensor, list[Tensor]]:
-        def objective(parameters: dict[str, Tensor], batch_of_one: tuple[Tensor, ...]) -> Tensor:
-            x, y, weight, *constants = batch_of_one
-            logits = functional_call(self.module, parameters, (x,))
-            return (plan.loss(logits, y, *constants) * weight).sum()
-
-        self.module.train()
-        stacked = dict(zip(self.names, params, strict=True))
-        tensors: tuple[Tensor, ...] = (batch.x, batch.y, batch.weight)
-        if batch.constants is not None:
-            k = len(batch.y)
-            tensors += (batch.constants.expand(k, 1, batch.constants.shape[-1]),)
-        gradients, losses = vmap(grad_and_value(objective))(stacked, tensors)
-        return losses.detach(), [gradients[name] for name in self.names]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skfedfocal._plain import read_plain, to_plain, write_plain
-from skfedfocal._training import Training
+from skfedfocal._training.training import Training
 
 
 class Checkpoint:

@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skfedfocal._clients import ClientStats
+from skfedfocal._data.clients import ClientStats
 from skfedfocal._local import LocalPlan
+from skfedfocal._random import cohort_generator
 from skfedfocal.aggregation import Aggregator
 from skfedfocal.engines import Engine, Updates
 from skfedfocal.selection import Selection
@@ -98,12 +99,8 @@ def run_rounds(federation: Federation, engine: Engine) -> Iterator[tuple[Federat
 
 def select(federation: Federation) -> np.ndarray:
     """Draw the cohort; from the seed and the round's number alone, as far as chance goes."""
-    spawn_key = (_SELECTION_STREAM, federation.n_rounds)
-    rng = np.random.default_rng(np.random.SeedSequence(federation.plan.seed, spawn_key=spawn_key))
+    rng = cohort_generator(federation.plan.seed, federation.n_rounds)
     return federation.selection.select(federation.stats, federation.n_selected, rng)
-
-
-_SELECTION_STREAM = 1  # a stream of its own, apart from the shuffles
 
 
 class Fold:

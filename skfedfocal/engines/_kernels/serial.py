@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import trainable
+from skfedfocal._random import layers_seed
 from skfedfocal.engines._blocks import Batch
-from skfedfocal.engines._kernels import Kernel
-from skfedfocal.engines._loop import stochastic_seed
-from skfedfocal.engines._pooling import pool_first
-from skfedfocal.engines._stepping import stepping_layers
+from skfedfocal.engines._kernels.kernel import Kernel
+from skfedfocal.engines._kernels.pooling import pool_first
+from skfedfocal.engines._kernels.stepping import stepping_layers
 
 
 class SerialKernel(Kernel):
@@ -59,7 +59,7 @@ class SerialKernel(Kernel):
         self.replica.train()
         if self.stochastic:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(stochastic_seed(plan.seed, round_, members[0]))
+                torch.manual_seed(layers_seed(plan.seed, round_, members[0]))
                 self.generator_state = torch.get_rng_state()
 
     def step(

@@ -7,8 +7,8 @@ from typing import Any
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skfedfocal._base import BaseFederatedClassifier
 from skfedfocal._component import resolve
+from skfedfocal._estimators.base import BaseFederatedClassifier
 from skfedfocal.losses import LOSSES, FocalLoss, Loss
 
 

@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skfedfocal._data.memory import Memory
 from skfedfocal._local import LocalPlan
 from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
-from skfedfocal.engines._memory import Memory
-from skfedfocal.engines._mlp import Layer, MLPKernel
+from skfedfocal.engines._kernels.mlp import Layer, MLPKernel
 
 _BLOCK_VALUES = 1 << 20  # features of a block: 4 MB in single precision
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skfedfocal._rounds import FederatedTrainingError, Federation, Round, run_rounds
+from skfedfocal._training.rounds import FederatedTrainingError, Federation, Round, run_rounds
 from skfedfocal.engines import Engine
 
 

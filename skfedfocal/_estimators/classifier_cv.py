@@ -17,10 +17,12 @@ from sklearn.utils._param_validation import (
 )
 from torch import nn
 
-from skfedfocal._base import BaseFederatedClassifier
 from skfedfocal._component import resolve
-from skfedfocal._federation import assemble
-from skfedfocal._search import (
+from skfedfocal._data.rows import FederatedRows
+from skfedfocal._estimators.base import BaseFederatedClassifier
+from skfedfocal._threads import one_thread
+from skfedfocal._training.assembly import assemble
+from skfedfocal._training.search import (
     Run,
     balanced_accuracy,
     gamma_as_constant,
@@ -28,9 +30,7 @@ from skfedfocal._search import (
     stratified_folds,
     train_together,
 )
-from skfedfocal._threads import one_thread
 from skfedfocal.engines import ENGINES, ManyFederations
-from skfedfocal.engines._data import FederatedRows
 from skfedfocal.losses import LOSSES, FocalLoss, Loss
 
 

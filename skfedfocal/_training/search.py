@@ -10,16 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from skfedfocal._clients import ClientLayout
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.rows import FederatedRows
+from skfedfocal._data.validation import shuffled_cells
 from skfedfocal._module import load_flat
-from skfedfocal._rounds import Federation, Fold, select, step
-from skfedfocal._validation import shuffled_cells
+from skfedfocal._random import FOLDS
+from skfedfocal._training.rounds import Federation, Fold, select, step
 from skfedfocal.engines import ManyFederations, Request
-from skfedfocal.engines._data import FederatedRows
 from skfedfocal.engines._evaluate import evaluate
 from skfedfocal.losses import FocalLoss
-
-_STREAM = (1 << 31) + 1  # an epoch that neither training nor validation reaches
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def stratified_folds(
     fold : ndarray of shape (n_samples,)
         Between 0 and ``n_folds - 1``.
     """
-    rows, rank, present, sizes = shuffled_cells(seed, _STREAM, layout, labels, n_classes)
+    rows, rank, present, sizes = shuffled_cells(seed, FOLDS, layout, labels, n_classes)
     # Classes of a client take turns, so that single rows do not all fall into the first fold.
     owner, label = np.divmod(present, n_classes)
     turn = np.repeat(owner + label, sizes)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from skfedfocal._clients import ClientLayout
-from skfedfocal.engines._mapped import MappedRows
-from skfedfocal.engines._memory import Memory
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.mapped import MappedRows
+from skfedfocal._data.memory import Memory
 
 
 class FederatedRows:

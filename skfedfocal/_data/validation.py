@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skfedfocal._batches import shuffled_places
-from skfedfocal._clients import ClientLayout
-
-_STREAM = 1 << 31  # an epoch that training never reaches
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._random import VALIDATION, shuffled_places, validation_generator
 
 
 def validation_rows(
@@ -38,9 +36,9 @@ def validation_rows(
     held_out : ndarray of shape (n_samples,)
         Mask of the rows held out.
     """
-    rows, rank, present, sizes = shuffled_cells(seed, _STREAM, layout, labels, n_classes)
+    rows, rank, present, sizes = shuffled_cells(seed, VALIDATION, layout, labels, n_classes)
     # Fractions of a row are rounded so that they come out right on average over clients.
-    luck = np.random.default_rng([seed, _STREAM])
+    luck = validation_generator(seed)
     rounding = luck.random(layout.n_clients * n_classes)[present]
     n_held = np.minimum((fraction * sizes + rounding).astype(np.int64), sizes - 1)
     held_out = np.zeros(len(labels), bool)

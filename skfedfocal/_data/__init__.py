@@ -1,0 +1,1 @@
+"""Rows and whose they are: checked, grouped by client, drawn in batches."""

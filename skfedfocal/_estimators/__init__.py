@@ -1,0 +1,1 @@
+"""The estimators: scikit-learn's face of a federated training."""

@@ -1,0 +1,1 @@
+"""The algorithm: rounds, and what makes a training of them."""

@@ -1,0 +1,1 @@
+"""Kernels: how a block of clients is trained."""

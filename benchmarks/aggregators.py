@@ -25,7 +25,6 @@ from skfedfocal.aggregation import (
     TrimmedMean,
     WeightedMean,
 )
-from skfedfocal.strategies import FedAvg
 
 CUT, SHARE = (1, 4, 7), 0.1
 N_CLIENTS, BAD_SHARE = 20, 0.2  # so many bad clients are to be withstood, though there are none
@@ -52,7 +51,7 @@ def recalls(aggregator: Aggregator, seed: int) -> tuple[float, float]:
     model = FedFocalClassifier(
         n_rounds=60,
         client_gamma=0,
-        strategy=FedAvg(aggregation=aggregator),
+        aggregation=aggregator,
         random_state=seed,
     )
     found = recall_score(y_test, model.fit(X, y, clients=clients).predict(X_test), average=None)

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from skfedfocal._estimators.classifier import FederatedClassifier, FedFocalClassifier
 from skfedfocal._plain import ModelFileError
-from skfedfocal._training.rounds import FederatedTrainingError
+from skfedfocal._training.tally import FederatedTrainingError
+from skfedfocal._version import __version__ as __version__
 from skfedfocal.partition import (
     dirichlet_partition,
     iid_partition,
@@ -29,8 +30,6 @@ __all__ = [
     "save_model",
     "shard_partition",
 ]
-
-__version__ = "0.1.0.dev0"
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils._param_validation import InvalidParameterError
+
+from skfedfocal._sklearn import InvalidParameterError
 
 C = TypeVar("C", bound="Component")
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skfedfocal._class_weight import balanced_class_weights
+from skfedfocal._focus import Focus
 from skfedfocal.losses import Loss
 
-ClassWeight = NDArray[np.float64] | Literal["local"] | None
+RowWeights = NDArray[np.float64] | Literal["local"] | None
 
 
 @dataclass(frozen=True)
 class LocalPlan:
-    """How every client trains: the server sends it along with the global model.
+    """How every client trains and what it counts: the server sends it along with the global model.
 
     The local objective of client k is the weighted mean over its rows i of ``loss(f(x_i), y_i)``,
     with weights ``sample_weight_i * class_weight[y_i]``, plus
@@ -25,12 +27,13 @@ class LocalPlan:
     sum of these weights. So a client with many rows of heavy classes does not take longer steps:
     its update counts more, and the sum over clients is the same objective.
 
-    Where clients report their recall, it is that of rows weighed by class with `recall_weight`, or
-    so that all classes which the client has weigh alike.
+    With a `focus` it counts by that sum times its score, from its recall of the model that it was
+    sent: that of rows weighed by class with `recall_weight`, or so that all classes which the
+    client has weigh alike.
     """
 
     loss: Loss
-    class_weight: ClassWeight
+    class_weight: RowWeights
     constants: Tensor | None
     n_epochs: int
     batch_size: int
@@ -40,6 +43,7 @@ class LocalPlan:
     proximal: float
     seed: int
     recall_weight: NDArray[np.float64] | None = None
+    focus: Focus | None = None
 
     @property
     def needs_own_counts(self) -> bool:
@@ -79,51 +83,33 @@ class LocalPlan:
         right = (weights * hits).sum(-1)
         return np.divide(right, total, out=np.ones_like(total), where=total > 0)
 
+    def weigh(
+        self,
+        row_weight: NDArray[np.float64],
+        n_rows: NDArray[Any],
+        recalls: NDArray[np.float64] | None,
+    ) -> NDArray[np.float64]:
+        """What each client counts, of shape (m,): a matter of its own rows alone.
+
+        Parameters
+        ----------
+        row_weight : ndarray of shape (m,)
+            Sum of the weights of the client's rows.
+        n_rows : ndarray of shape (m,)
+            Their number.
+        recalls : ndarray of shape (m,) or None
+            Recall of the model that was sent; needed with a `focus`.
+        """
+        if self.focus is None:
+            return row_weight
+        assert recalls is not None
+        return row_weight * self.focus(recalls, n_rows)
+
     def loss_constants(self, own_counts: NDArray[np.float64] | None, like: Tensor) -> Tensor | None:
         """The loss's constants given the client's own label counts where needed."""
         if self.loss.counts == "local":
             return self.loss.constants(torch.as_tensor(own_counts).to(like))
         return None if self.constants is None else self.constants.to(like)
-
-
-def balanced_class_weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights ``n / (n_present * n_c)``: each class present weighs the same, rows 1 on average.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (..., n_classes)
-        Rows by class.
-
-    Returns
-    -------
-    weights : ndarray of shape (..., n_classes)
-        0 for a class without rows.
-    """
-    total = counts.sum(-1, keepdims=True)
-    n_present = (counts > 0).sum(-1, keepdims=True)
-    return np.divide(total, n_present * counts, out=np.zeros_like(counts), where=counts > 0)
-
-
-def effective_class_weights(
-    counts: NDArray[np.float64], beta: float = 0.999
-) -> NDArray[np.float64]:
-    """Weights by the effective number of rows (Cui et al., CVPR 2019), rows 1 on average.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (n_classes,)
-        Rows by class.
-    beta : float, default=0.999
-        How much rows of a class overlap, in [0, 1): 0 weighs all rows alike, near 1 all classes.
-
-    Returns
-    -------
-    weights : ndarray of shape (n_classes,)
-        0 for a class without rows.
-    """
-    number = (1 - beta**counts) / (1 - beta)
-    weights = np.divide(1.0, number, out=np.zeros_like(counts), where=counts > 0)
-    return weights * counts.sum() / (weights @ counts)
 
 
 def sgd_step(

@@ -10,8 +10,9 @@ from numbers import Integral
 from typing import Any
 
 import torch
-from sklearn.utils._param_validation import InvalidParameterError
 from torch import Tensor, nn
+
+from skfedfocal._sklearn import InvalidParameterError
 
 ModuleSpec = nn.Module | Callable[[Any, int], nn.Module] | None
 
@@ -160,3 +161,10 @@ def load_flat(module: nn.Module, theta: Tensor) -> None:
         parts = layout.split(theta)
         for parameter, part in zip(trainable(module), parts, strict=True):
             parameter.copy_(part)
+
+
+def module_name(module: Any) -> str | None:
+    """How a module parameter is called on the wire and in files; None is the default MLP."""
+    if module is None:
+        return None
+    return str(getattr(module, "__qualname__", type(module).__qualname__))

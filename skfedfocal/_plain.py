@@ -53,16 +53,18 @@ def to_plain(value: Any, arrays: Arrays | None = None) -> Any:
         return {"tensor": to_plain(value.detach().cpu().numpy(), arrays)}
     if isinstance(value, np.ndarray):
         if arrays is not None and value.dtype.kind in "biufcSUmM":
-            arrays[str(len(arrays))] = value
-            return {"place": str(len(arrays) - 1)}
+            known = [name for name, array in arrays.items() if array is value]
+            name = known[0] if known else str(len(arrays))
+            arrays[name] = value
+            return {"place": name}
         return {"array": to_plain(value.tolist()), "dtype": _dtype_name(value)}
     if isinstance(value, list | tuple):
         items = [to_plain(item, arrays) for item in value]
         return items if isinstance(value, list) else {"tuple": items}
     if isinstance(value, Mapping):
         return {"dict": [[to_plain(k, arrays), to_plain(v, arrays)] for k, v in value.items()]}
-    if type(value).__name__ in known_parts() and hasattr(value, "get_params"):
-        params = value.get_params(deep=False)
+    if known_parts().get(type(value).__name__) is type(value):  # not one of the same name
+        params = value.get_params(deep=False)  # type: ignore[attr-defined]
         return {
             "part": type(value).__name__,
             "params": {name: to_plain(v, arrays) for name, v in params.items()},
@@ -71,6 +73,15 @@ def to_plain(value: Any, arrays: Arrays | None = None) -> Any:
         f"{value!r} cannot be written as plain data; use numbers, texts, arrays or the parts of "
         "this package."
     )
+
+
+def plain_or_repr(value: Any) -> Any:
+    """The value if it can be written as plain data, else how it prints."""
+    try:
+        to_plain(value)
+    except TypeError:
+        return repr(value)
+    return value
 
 
 def from_plain(plain: Any, arrays: Mapping[str, np.ndarray] | None = None) -> Any:

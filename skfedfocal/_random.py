@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# Streams of `stream_of`: the cohort, and the random layers of a client.
+# Streams by spawn key: the cohort, the random layers of a client, and who validates of many.
 _COHORT = 1
 _LAYERS = 2
+_PANEL = 3
 # Epochs of `shuffled_places` that training never reaches: who validates, and in which fold.
 VALIDATION = 1 << 31
 FOLDS = (1 << 31) + 1
@@ -67,3 +68,11 @@ def layers_seed(seed: int, round_: int, client: int) -> int:
 def validation_generator(seed: int) -> np.random.Generator:
     """For the rounding of how many rows validate."""
     return np.random.default_rng([seed, VALIDATION])
+
+
+def panel(seed: int, n_clients: int, size: int) -> NDArray[np.int64]:
+    """Clients who validate every round's model: all, or so many of them drawn once."""
+    if n_clients <= size:
+        return np.arange(n_clients)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_PANEL,)))
+    return np.sort(rng.choice(n_clients, size, replace=False))

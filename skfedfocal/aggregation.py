@@ -5,38 +5,44 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from skfedfocal._component import Component
+from skfedfocal._disclosure import SINGLE_UPDATES
+from skfedfocal._focus import Focus
+from skfedfocal._sklearn import Interval
 
 
 class Aggregator(Component):
-    """Weighs clients and combines their updates.
+    """Combines the updates of a cohort, each with the weight that its client gives itself.
 
     Attributes
     ----------
     linear : bool
         Whether the aggregate is a weighted mean, which is folded block by block as updates
-        come, so that memory is bounded by the block and not by the cohort.
-    needs_recall : bool
-        Whether clients must report their recall.
+        come, so that memory is bounded by the block and not by the cohort, and which a secure sum
+        can make.
+    focus : Focus or None
+        How clients may count more that do poorly, where the estimator's ``client_gamma`` asks for
+        it; None where this aggregation cannot have that.
     """
 
     linear: ClassVar[bool] = False
 
     @property
-    def needs_recall(self) -> bool:
-        return False
+    def focus(self) -> Focus | None:
+        """How clients may focus; None where they cannot."""
+        return None
 
-    def weights(
-        self, sizes: NDArray[np.float64], recalls: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
-        """Unnormalised weight of each client, of shape (m,)."""
-        return sizes
+    @property
+    def discloses(self) -> frozenset[str]:
+        """What this tells the server beyond what any training does."""
+        return frozenset() if self.linear else frozenset({SINGLE_UPDATES})
+
+    def divide(self, total: Tensor, weight: float) -> Tensor:
+        """The aggregate from a weighted sum of updates, of shape (p,), and the sum of weights."""
+        return total / (weight or 1.0)  # 0 where the whole cohort has weightless rows alone
 
     def __call__(self, updates: Tensor, weights: Tensor) -> Tensor:
         """Combine updates of shape (m, p) with weights of shape (m,) into one of shape (p,)."""
@@ -44,17 +50,37 @@ class Aggregator(Component):
 
 
 class WeightedMean(Aggregator):
-    """The mean of updates, weighted by the clients' numbers of rows: FedAvg's aggregate.
+    r"""The mean of updates, weighted by the clients' rows: FedAvg's aggregate, and Fed-Focal's.
+
+    Client k weighs :math:`n_k`, the sum of the weights of its rows; with ``client_gamma`` of the
+    estimator above 0 it weighs :math:`n_k \max(1 - \tilde r_k, \mathrm{floor})^{\gamma_c}`, where
+    :math:`\tilde r_k = (n_k r_k + s/2) / (n_k + s)` is its smoothed recall: the share of its rows
+    that the global model gets right, each row weighed as the class weights weigh its class, or
+    without class weights so that the classes of a client weigh alike. So clients on which the model
+    does poorly, on their rare classes above all, contribute more. With balanced class weights the
+    mean of these recalls over clients, by the weight of their rows, is the balanced accuracy on all
+    rows.
+
+    Parameters
+    ----------
+    smoothing : float, default=20.0
+        Rows s of recall one half that are added to each client's own. Only with client focusing.
+    floor : float, default=0.1
+        Least ``1 - recall`` that counts, in (0, 1]. Only with client focusing.
 
     Notes
     -----
-    Discloses each client's number of rows (the sum of its sample weights). An update with a
-    non-finite value is left out before any aggregator sees it.
+    Each client computes its own weight; the server sees the weight, from which, as it knows the
+    number of rows, it can tell with client focusing the client's recall. An update with a
+    non-finite value is left out before any aggregator sees it. Fed-Focal [2]_ states no formula for
+    its sampling; this one is ours.
 
     References
     ----------
     .. [1] B. McMahan et al., "Communication-efficient learning of deep networks from decentralized
        data", AISTATS 2017, Algorithm 1.
+    .. [2] D. Sarkar, A. Narang, S. Rai, "Fed-Focal loss for imbalanced data classification in
+       federated learning", FL-IJCAI 2020, arXiv:2011.06283.
 
     Examples
     --------
@@ -66,104 +92,22 @@ class WeightedMean(Aggregator):
 
     linear = True
 
-    def __call__(self, updates: Tensor, weights: Tensor) -> Tensor:
-        return (weights / weights.sum()).to(updates) @ updates
-
-
-class FocalMean(WeightedMean):
-    r"""Fed-Focal's client focusing as an aggregation weight.
-
-    Client k weighs :math:`n_k \max(1 - \tilde r_k, \mathrm{floor})^{\gamma_c}`, where
-    :math:`\tilde r_k` is its smoothed recall (see `focus`): the share of its rows that the global
-    model gets right, each row weighed as the class weights weigh its class, or without class
-    weights so that the classes of a client weigh alike. So clients on which the model does poorly,
-    on their rare classes above all, contribute more. With balanced class weights the mean of these
-    recalls over clients, by the weight of their rows, is the balanced accuracy on all rows.
-
-    Parameters
-    ----------
-    client_gamma : float, default=1.0
-        Client focusing, at least 0; 0 is the plain `WeightedMean`.
-    smoothing : float, default=20.0
-        Rows of recall one half that are added to each client's own.
-    floor : float, default=0.1
-        Least ``1 - recall`` that counts, in (0, 1].
-
-    Notes
-    -----
-    Discloses, besides each client's number of rows, its recall of the global model. The published
-    method [1]_ states no formula for its sampling; this one is ours.
-
-    References
-    ----------
-    .. [1] D. Sarkar, A. Narang, S. Rai, "Fed-Focal loss for imbalanced data classification in
-       federated learning", FL-IJCAI 2020, arXiv:2011.06283.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skfedfocal.aggregation import FocalMean
-    >>> FocalMean(smoothing=0).weights(np.array([100.0, 100.0]), np.array([0.8, 0.5])).round(3)
-    array([20., 50.])
-    """
-
     _parameter_constraints = {
-        "client_gamma": [Interval(Real, 0, None, closed="left")],
         "smoothing": [Interval(Real, 0, None, closed="left")],
         "floor": [Interval(Real, 0, 1, closed="right")],
     }
 
-    def __init__(self, client_gamma: float = 1.0, smoothing: float = 20.0, floor: float = 0.1):
-        self.client_gamma = client_gamma
+    def __init__(self, smoothing: float = 20.0, floor: float = 0.1):
         self.smoothing = smoothing
         self.floor = floor
 
     @property
-    def needs_recall(self) -> bool:
-        return self.client_gamma > 0
+    def focus(self) -> Focus:
+        """How clients may focus."""
+        return Focus(1.0, self.smoothing, self.floor)
 
-    def weights(
-        self, sizes: NDArray[np.float64], recalls: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
-        if not self.needs_recall:
-            return sizes
-        assert recalls is not None
-        return sizes * focus(recalls, sizes, self.client_gamma, self.smoothing, self.floor)
-
-
-def focus(
-    recalls: NDArray[np.float64],
-    sizes: NDArray[np.float64],
-    client_gamma: float,
-    smoothing: float,
-    floor: float,
-) -> NDArray[np.float64]:
-    r"""Fed-Focal's client score, :math:`\max(1 - \tilde r_k, \mathrm{floor})^{\gamma_c}`.
-
-    :math:`\tilde r_k = (n_k r_k + s/2) / (n_k + s)`: as if the client had `smoothing` more rows of
-    which the model gets half right, so that the luck of a few rows does not decide. The floor
-    bounds how far any client, a noisy one say, can outweigh another.
-
-    Parameters
-    ----------
-    recalls : ndarray of shape (m,)
-        Recall of each client, in [0, 1].
-    sizes : ndarray of shape (m,)
-        Rows of each client.
-    client_gamma : float
-        Client focusing, at least 0.
-    smoothing : float
-        Rows added, at least 0.
-    floor : float
-        Least ``1 - recall`` that counts, in (0, 1].
-
-    Returns
-    -------
-    scores : ndarray of shape (m,)
-        Between ``floor ** client_gamma`` and 1.
-    """
-    smoothed = (sizes * recalls + smoothing / 2) / (sizes + smoothing)
-    return np.maximum(1 - smoothed, floor) ** client_gamma
+    def __call__(self, updates: Tensor, weights: Tensor) -> Tensor:
+        return (weights / weights.sum()).to(updates) @ updates
 
 
 class CoordinateMedian(Aggregator):
@@ -372,7 +316,6 @@ class ClippedMean(Aggregator):
 
 AGGREGATORS: dict[str, type[Aggregator]] = {
     "mean": WeightedMean,
-    "focal_mean": FocalMean,
     "clipped_mean": ClippedMean,
     "median": CoordinateMedian,
     "trimmed_mean": TrimmedMean,

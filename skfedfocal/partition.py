@@ -11,7 +11,8 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils._param_validation import Interval, validate_params
+
+from skfedfocal._sklearn import Interval, validate_params
 
 __all__ = [
     "dirichlet_partition",

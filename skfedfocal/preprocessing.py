@@ -6,18 +6,20 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfedfocal._data.clients import ClientLayout
-from skfedfocal._data.moments import Moments, merge, moments, scaled, standard_scale
+from skfedfocal._data.moments import Moments, column_moments, scaled, standard_scale
+from skfedfocal._data.queries import PlainRows, settle
+from skfedfocal._sklearn import _check_sample_weight, _fit_context
 
 
 class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     r"""Standardise columns to mean 0 and variance 1, from each client's sums alone.
 
-    Each client gives its number of rows and, by column, mean and sum of squared deviations, which
-    is as much as :math:`n, \sum x, \sum x^2` say; merged, they give what
+    Clients are asked twice: for their number of rows and the sum of each column, and then, with the
+    mean known, for the sum of squared deviations from it. Added up, these give what
     `sklearn.preprocessing.StandardScaler` finds on all rows together.
 
     Parameters
@@ -43,14 +45,10 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
 
     Notes
     -----
-    With the clients at several sites, discloses each site's number of rows and the mean and
-    variance of each of its columns, once. Sums of squares would lose the variance of columns that
-    lie far from 0; deviations from each client's own mean, merged pairwise [1]_, do not.
-
-    References
-    ----------
-    .. [1] T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for
-       computing sample variances", Stanford STAN-CS-79-773, 1979.
+    With the clients at several sites, discloses sums of columns and of their squared deviations,
+    once. The mathematics needs only the totals over all clients; without a secure sum each site
+    sends its own, and the server adds them up. Sums of plain squares would lose the variance of
+    columns that lie far from 0; deviations from the common mean do not.
 
     Examples
     --------
@@ -93,11 +91,11 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
         layout = ClientLayout.from_ids(clients, X.shape[0])
-        parts = []
-        for k in range(layout.n_clients):
-            rows = layout.rows(np.arange(*layout.offsets[k : k + 2]))
-            parts.append(moments(X[rows], None if sample_weight is None else sample_weight[rows]))
-        return self.set_moments(merge(parts))
+        rows = PlainRows(X, None, sample_weight, layout)
+        everyone = np.arange(layout.n_clients)
+        return self.set_moments(
+            settle(column_moments(), lambda query: query.answers(rows, everyone).sum(0))
+        )
 
     def set_moments(self, total: Moments) -> Self:
         """Take the merged statistics of all clients as the fit.

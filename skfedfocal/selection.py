@@ -7,24 +7,31 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skfedfocal._component import Component
 from skfedfocal._data.clients import ClientStats
-from skfedfocal.aggregation import focus
+from skfedfocal._disclosure import LABEL_COUNTS, RECALLS
+from skfedfocal._focus import Focus
+from skfedfocal._sklearn import Interval, StrOptions
 
 
 class Selection(Component):
     """Draws the cohort of a round from what the server knows of the clients.
 
+    A selection of one's own derives from this class and defines `select`.
+
     Attributes
     ----------
-    needs_recall, needs_label_counts : bool
-        What clients must report for this selection; see `ClientStats` for what that discloses.
+    needs : frozenset of str
+        What clients must tell for this selection: recalls, label counts of each, or nothing.
     """
 
-    needs_recall: ClassVar[bool] = False
-    needs_label_counts: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def discloses(self) -> frozenset[str]:
+        """What this tells the server beyond what any training does."""
+        return self.needs
 
     def select(
         self, stats: ClientStats, n_selected: int, rng: np.random.Generator
@@ -60,7 +67,7 @@ class FocalSelection(Selection):
 
     Clients are drawn without replacement with probability proportional to
     :math:`\max(1 - \tilde r_k, \mathrm{floor})^{\gamma_c}`, with :math:`\tilde r_k` the smoothed
-    recall that client k last reported; see `skfedfocal.aggregation.FocalMean`. A client that has
+    recall that client k last reported; see `skfedfocal.aggregation.WeightedMean`. A client that has
     not reported yet counts as the mean of those that have.
 
     Parameters
@@ -90,7 +97,7 @@ class FocalSelection(Selection):
     FocalSelection(client_gamma=2.0)
     """
 
-    needs_recall = True
+    needs = frozenset({RECALLS})
 
     _parameter_constraints = {
         "client_gamma": [Interval(Real, 0, None, closed="left")],
@@ -110,13 +117,8 @@ class FocalSelection(Selection):
         if not known.any():
             return Uniform().select(stats, n_selected, rng)
         odds = np.empty(stats.n_clients)
-        odds[known] = focus(
-            stats.recall[known].astype(np.float64),
-            stats.sizes[known],
-            self.client_gamma,
-            self.smoothing,
-            self.floor,
-        )
+        focus = Focus(self.client_gamma, self.smoothing, self.floor)
+        odds[known] = focus(stats.recall[known].astype(np.float64), stats.n_rows[known])
         odds[~known] = odds[known].mean()
         # The n smallest of exponential waiting times are a draw without replacement.
         waiting = rng.exponential(size=stats.n_clients) / odds
@@ -155,7 +157,7 @@ class CategoryCoverage(Selection):
     array([0, 2])
     """
 
-    needs_label_counts = True
+    needs = frozenset({LABEL_COUNTS})
 
     _parameter_constraints = {"variant": [StrOptions({"cover", "balance"})]}
 
@@ -174,7 +176,7 @@ class CategoryCoverage(Selection):
         counts: NDArray[np.float64], n_selected: int, order: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         has = counts[order] > 0  # in random order, so that the first of the best is a random one
-        breadth = has.sum(1)
+        breadth = np.maximum(has.sum(1), 1)
         free = np.ones(len(order), bool)
         missing = has.any(0)
         chosen: list[int] = []
@@ -182,8 +184,8 @@ class CategoryCoverage(Selection):
             # By share: by number, the few clients with most categories would take every round.
             gain = np.where(free, has[:, missing].sum(1) / breadth, -1)
             best = int(gain.argmax())
-            if gain[best] == 0:  # all covered, or nobody left who has what is missing: start over
-                missing = has[free].any(0)
+            if gain[best] == 0 and has[free].any():
+                missing = has[free].any(0)  # all covered, or nobody left who has what is missing
                 continue
             chosen.append(best)
             free[best] = False
@@ -202,7 +204,8 @@ class CategoryCoverage(Selection):
         chosen, union = [0], counts[0]
         while len(chosen) < n_selected:
             together = union + counts
-            squares = ((together / together.sum(1, keepdims=True)) ** 2).sum(1)
+            total = np.maximum(together.sum(1, keepdims=True), np.finfo(float).tiny)
+            squares = ((together / total) ** 2).sum(1)
             best = int(np.where(free, squares, np.inf).argmin())
             chosen.append(best)
             free[best] = False

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
-from skfedfocal._component import Component, resolve
-from skfedfocal.aggregation import AGGREGATORS, Aggregator
+from skfedfocal._component import Component
+from skfedfocal._sklearn import Interval
 
 State = dict[str, Tensor]
 
@@ -18,16 +16,10 @@ State = dict[str, Tensor]
 class Strategy(Component):
     """A server step, and the pull of the local objective towards the global model."""
 
-    aggregation: Any = "mean"
-
     @property
     def proximal(self) -> float:
         """Weight mu of the local term mu/2 ||w - theta||^2."""
         return 0.0
-
-    def aggregator(self) -> Aggregator:
-        """The aggregator, made from its name or cloned from the object."""
-        return resolve(self.aggregation, AGGREGATORS, Aggregator, "aggregation")
 
     def start(self, theta: Tensor) -> State:
         """State of the server's optimiser before the first round; a dict of vectors (p,)."""
@@ -38,16 +30,8 @@ class Strategy(Component):
         raise NotImplementedError
 
 
-_AGGREGATION = [StrOptions(set(AGGREGATORS)), Aggregator]
-
-
 class FedAvg(Strategy):
     r"""Federated averaging: :math:`\theta \leftarrow \theta + \bar\Delta`.
-
-    Parameters
-    ----------
-    aggregation : str or Aggregator, default="mean"
-        How updates are combined; see `skfedfocal.aggregation`.
 
     References
     ----------
@@ -61,11 +45,6 @@ class FedAvg(Strategy):
     FedAvg()
     """
 
-    _parameter_constraints = {"aggregation": _AGGREGATION}
-
-    def __init__(self, *, aggregation: Any = "mean"):
-        self.aggregation = aggregation
-
     def step(self, theta: Tensor, delta: Tensor, state: State) -> tuple[Tensor, State]:
         return theta + delta, state
 
@@ -77,8 +56,6 @@ class FedProx(FedAvg):
     ----------
     mu : float, default=0.01
         Weight of the proximal term, at least 0; 0 is FedAvg.
-    aggregation : str or Aggregator, default="mean"
-        How updates are combined; see `skfedfocal.aggregation`.
 
     References
     ----------
@@ -93,11 +70,9 @@ class FedProx(FedAvg):
 
     _parameter_constraints = {
         "mu": [Interval(Real, 0, None, closed="left")],
-        "aggregation": _AGGREGATION,
     }
 
-    def __init__(self, mu: float = 0.01, *, aggregation: Any = "mean"):
-        super().__init__(aggregation=aggregation)
+    def __init__(self, mu: float = 0.01):
         self.mu = mu
 
     @property
@@ -116,8 +91,6 @@ class FedAvgM(Strategy):
         Step of the server, above 0.
     beta : float, default=0.9
         Momentum, in [0, 1); 0 is FedAvg for a server step of 1.
-    aggregation : str or Aggregator, default="mean"
-        How updates are combined; see `skfedfocal.aggregation`.
 
     References
     ----------
@@ -134,15 +107,11 @@ class FedAvgM(Strategy):
     _parameter_constraints = {
         "server_learning_rate": [Interval(Real, 0, None, closed="neither")],
         "beta": [Interval(Real, 0, 1, closed="left")],
-        "aggregation": _AGGREGATION,
     }
 
-    def __init__(
-        self, server_learning_rate: float = 1.0, beta: float = 0.9, *, aggregation: Any = "mean"
-    ):
+    def __init__(self, server_learning_rate: float = 1.0, beta: float = 0.9):
         self.server_learning_rate = server_learning_rate
         self.beta = beta
-        self.aggregation = aggregation
 
     def start(self, theta: Tensor) -> State:
         return {"momentum": torch.zeros_like(theta)}
@@ -165,7 +134,6 @@ class FedOpt(Strategy):
         "beta_1": [Interval(Real, 0, 1, closed="left")],
         "beta_2": [Interval(Real, 0, 1, closed="left")],
         "tau": [Interval(Real, 0, None, closed="neither")],
-        "aggregation": _AGGREGATION,
     }
 
     beta_1: float
@@ -197,8 +165,6 @@ class FedAdagrad(FedOpt):
         Decay of the first moment, in [0, 1).
     tau : float, default=1e-3
         Degree of adaptivity, above 0.
-    aggregation : str or Aggregator, default="mean"
-        How updates are combined; see `skfedfocal.aggregation`.
 
     References
     ----------
@@ -220,13 +186,10 @@ class FedAdagrad(FedOpt):
         server_learning_rate: float = 0.1,
         beta_1: float = 0.0,
         tau: float = 1e-3,
-        *,
-        aggregation: Any = "mean",
     ):
         self.server_learning_rate = server_learning_rate
         self.beta_1 = beta_1
         self.tau = tau
-        self.aggregation = aggregation
 
     def second_moment(self, second: Tensor, square: Tensor) -> Tensor:
         return second + square
@@ -245,8 +208,6 @@ class FedAdam(FedOpt):
         Decay of the second moment, in [0, 1).
     tau : float, default=1e-3
         Degree of adaptivity, above 0.
-    aggregation : str or Aggregator, default="mean"
-        How updates are combined; see `skfedfocal.aggregation`.
 
     References
     ----------
@@ -265,14 +226,11 @@ class FedAdam(FedOpt):
         beta_1: float = 0.9,
         beta_2: float = 0.99,
         tau: float = 1e-3,
-        *,
-        aggregation: Any = "mean",
     ):
         self.server_learning_rate = server_learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.tau = tau
-        self.aggregation = aggregation
 
     def second_moment(self, second: Tensor, square: Tensor) -> Tensor:
         return self.beta_2 * second + (1 - self.beta_2) * square
@@ -293,8 +251,6 @@ class FedYogi(FedAdam):  # numpydoc ignore=PR02
         Decay of the second moment, in [0, 1).
     tau : float, default=1e-3
         Degree of adaptivity, above 0.
-    aggregation : str or Aggregator, default="mean"
-        How updates are combined; see `skfedfocal.aggregation`.
 
     References
     ----------

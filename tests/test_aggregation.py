@@ -14,25 +14,19 @@ from sklearn.base import clone
 import skfedfocal.aggregation
 from skfedfocal import FederatedClassifier
 from skfedfocal._component import InvalidParameterError
-from skfedfocal._data.clients import ClientStats
-from skfedfocal._local import LocalPlan
-from skfedfocal._training.rounds import Federation, Fold
+from skfedfocal._focus import Focus
+from skfedfocal._training.tally import FederatedTrainingError, Tally
 from skfedfocal.aggregation import (
     AGGREGATORS,
     Aggregator,
     ClippedMean,
     CoordinateMedian,
-    FocalMean,
     GeometricMedian,
     Krum,
     TrimmedMean,
     WeightedMean,
-    focus,
 )
 from skfedfocal.engines import Updates
-from skfedfocal.losses import CrossEntropyLoss
-from skfedfocal.selection import Uniform
-from skfedfocal.strategies import FedAvg
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=60, database=None)
 every = pytest.mark.parametrize("name", sorted(AGGREGATORS))
@@ -154,21 +148,6 @@ def test_aggregate_has_the_type_of_the_updates(name, dtype):
 
 
 @every
-def test_weights_are_each_clients_own(name):
-    aggregator = AGGREGATORS[name]()
-    sizes, recalls = np.array([3.0, 500.0, 20.0, 1.0]), np.array([0.2, 0.9, 0.0, 1.0])
-    weights = aggregator.weights(sizes, recalls)
-    assert weights.shape == (4,)
-    assert (weights > 0).all()
-    order = np.array([2, 0, 3, 1])
-    np.testing.assert_array_equal(aggregator.weights(sizes[order], recalls[order]), weights[order])
-    for i in range(4):
-        np.testing.assert_array_equal(aggregator.weights(sizes[[i]], recalls[[i]]), weights[[i]])
-    if not aggregator.needs_recall:
-        np.testing.assert_array_equal(aggregator.weights(sizes, None), weights)
-
-
-@every
 def test_aggregator_is_a_component(name):
     aggregator = AGGREGATORS[name]()
     twin = clone(aggregator)
@@ -180,35 +159,20 @@ def test_aggregator_is_a_component(name):
 # ── as updates come, block by block ──────────────────────────────────────────────────
 
 
-def a_server(aggregator, n_params, dtype):
-    plan = LocalPlan(CrossEntropyLoss(), None, None, 1, 32, 0.1, 0.0, 0.0, 0.0, 0)
-    return Federation(
-        theta=torch.zeros(n_params, dtype=dtype),
-        plan=plan,
-        selection=Uniform(),
-        aggregator=aggregator,
-        strategy=FedAvg(),
-        n_selected=9,
-        stats=ClientStats(np.ones(40)),
-    )
-
-
-def folded(aggregator, updates, sizes, recalls, block_size, order):
-    """The aggregate of a round in which replies come in blocks, in the given order."""
-    fold = Fold(a_server(aggregator, updates.shape[1], updates.dtype))
+def tallied(aggregator, updates, weights, block_size, order):
+    """The tally of a round in which replies come in blocks, in the given order."""
+    tally = Tally(aggregator, updates.new_zeros(updates.shape[1]))
     for lo in range(0, len(order), block_size):
         some = order[lo : lo + block_size]
-        reply = Updates(
-            clients=some,
-            sizes=sizes[some],
-            mean_weights=np.ones(len(some)),
-            losses=np.ones(len(some)),
-            recalls=recalls[some],
-            validation=None,
-            deltas=updates[torch.as_tensor(some)],
+        tally.add(
+            Updates(
+                clients=some,
+                weights=weights[some],
+                objective=np.ones((len(some), 2)),
+                deltas=updates[torch.as_tensor(some)],
+            )
         )
-        fold.add(reply)
-    return fold.aggregate()
+    return tally
 
 
 @every
@@ -217,12 +181,12 @@ def folded(aggregator, updates, sizes, recalls, block_size, order):
 def test_blocks_and_their_order_make_no_difference(name, dtype, case):
     updates, aggregator = MATRICES[case].to(dtype), AGGREGATORS[name]()
     m, rng = len(updates), np.random.default_rng(0)
-    sizes, recalls = rng.uniform(1, 90, m), rng.uniform(0, 1, m)
-    wanted = aggregator(updates, torch.as_tensor(aggregator.weights(sizes, recalls)))
+    weights = rng.uniform(1, 90, m)
+    wanted = aggregator(updates, torch.as_tensor(weights))
     tolerance = 1e-4 if dtype == torch.float32 else 1e-10
     for block_size in (1, 4, m):
         for order in (np.arange(m), rng.permutation(m)):
-            delta = folded(aggregator, updates, sizes, recalls, block_size, order)
+            delta = tallied(aggregator, updates, weights, block_size, order).aggregate()
             assert delta.dtype == dtype
             torch.testing.assert_close(delta, wanted, rtol=tolerance, atol=tolerance)
 
@@ -230,14 +194,52 @@ def test_blocks_and_their_order_make_no_difference(name, dtype, case):
 @every
 def test_a_non_finite_update_never_reaches_the_aggregator(name):
     updates, aggregator = MATRICES["few clients"].clone(), AGGREGATORS[name]()
-    sizes, recalls = np.linspace(1, 9, 9), np.linspace(0, 1, 9)
+    weights = np.linspace(1, 9, 9)
     good = np.array([0, 2, 3, 5, 6, 8])
-    wanted = aggregator(updates[good], torch.as_tensor(aggregator.weights(sizes, recalls)[good]))
+    wanted = aggregator(updates[good], torch.as_tensor(weights[good]))
     updates[1, 0], updates[4, 3], updates[7] = np.nan, np.inf, -np.inf
     for block_size in (1, 4, 9):
-        with pytest.warns(RuntimeWarning, match="left out the non-finite updates"):
-            delta = folded(aggregator, updates, sizes, recalls, block_size, np.arange(9))
-        assert_close(delta, wanted)
+        tally = tallied(aggregator, updates, weights, block_size, np.arange(9))
+        assert_close(tally.aggregate(), wanted)
+        assert sorted(tally.left_out) == [1, 4, 7]
+        assert tally.n_good == 6
+
+
+@every
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_a_weight_that_is_none_never_reaches_the_aggregator(name, bad):
+    updates, aggregator = MATRICES["few clients"], AGGREGATORS[name]()
+    weights = np.linspace(1, 9, 9)
+    weights[3] = bad
+    tally = tallied(aggregator, updates, weights, 2, np.arange(9))
+    good = np.flatnonzero(np.arange(9) != 3)
+    assert_close(tally.aggregate(), aggregator(updates[good], torch.as_tensor(weights[good])))
+    assert tally.left_out == [3]
+
+
+def test_a_sum_of_clients_is_taken_in_whole_or_not_at_all():
+    updates, weights = MATRICES["few clients"], np.linspace(1, 9, 9)
+    mean = WeightedMean()(updates, torch.as_tensor(weights))[None]
+    for value, n_good in ((0.0, 9), (np.nan, 0)):
+        tally = Tally(WeightedMean(), updates.new_zeros(6))
+        tally.add(Updates(np.arange(9), weights.sum()[None], np.ones((1, 2)), mean + value))
+        assert tally.n_good == n_good
+        assert len(tally.left_out) == 9 - n_good
+        assert_close(tally.aggregate(), mean[0] if n_good else updates.new_zeros(6))
+
+
+class Scalar(Aggregator):
+    """One number for all parameters, which would be broadcast."""
+
+    def __call__(self, updates, weights):
+        return updates.mean()
+
+
+def test_an_aggregate_of_another_shape_is_refused():
+    updates = MATRICES["few clients"]
+    tally = tallied(Scalar(), updates, np.ones(9), 4, np.arange(9))
+    with pytest.raises(FederatedTrainingError, match=r"Scalar\(\).*\(4, 6\).*\(6,\); found \(\)"):
+        tally.aggregate()
 
 
 @every
@@ -247,7 +249,7 @@ def test_a_classifier_trains_with_it(name, engine):
     fits = [
         FederatedClassifier(
             module=mlp64(),
-            strategy=FedAvg(aggregation=aggregation),
+            aggregation=aggregation,
             n_rounds=3,
             batch_size=5,
             engine=engine,
@@ -273,7 +275,7 @@ def test_weighted_mean_is_the_weighted_mean(updates):
 @matrices
 @pytest.mark.parametrize(
     "mild",
-    [TrimmedMean(trim=0), Krum(bad_share=0), ClippedMean(factor=1e12), FocalMean(client_gamma=0)],
+    [TrimmedMean(trim=0), Krum(bad_share=0), ClippedMean(factor=1e12)],
     ids=repr,
 )
 def test_robust_means_that_leave_out_nothing_are_the_mean(updates, mild):
@@ -365,60 +367,56 @@ recalls_of_two = st.tuples(st.floats(0, 1), st.floats(0, 1))
 
 
 @repeatable
-@given(sizes=st.lists(st.floats(0.1, 1e6), min_size=1, max_size=8), data=st.data())
-def test_client_gamma_zero_weighs_by_size(sizes, data):
-    recall = st.lists(st.floats(0, 1), min_size=len(sizes), max_size=len(sizes))
-    recalls, sizes = np.array(data.draw(recall, label="recalls")), np.array(sizes)
-    np.testing.assert_array_equal(FocalMean(0).weights(sizes, recalls), sizes)
-    np.testing.assert_array_equal(FocalMean(0).weights(sizes, None), sizes)
-    assert not FocalMean(0).needs_recall
-    np.testing.assert_allclose(focus(recalls, sizes, 0, 20.0, 0.1), 1)
+@given(recalls=recalls_of_two, n_rows=st.floats(0.1, 1e6))
+def test_client_gamma_zero_scores_all_alike(recalls, n_rows):
+    np.testing.assert_array_equal(Focus(0.0)(np.array(recalls), np.full(2, n_rows)), 1)
 
 
 @repeatable
-@given(recalls=recalls_of_two, size=st.floats(1, 1e5), gamma=gammas)
-def test_a_worse_recall_never_weighs_less(recalls, size, gamma):
+@given(recalls=recalls_of_two, n_rows=st.floats(1, 1e5), gamma=gammas)
+def test_a_worse_recall_never_scores_less(recalls, n_rows, gamma):
     worse, better = sorted(recalls)
-    weights = FocalMean(gamma).weights(np.full(2, size), np.array([worse, better]))
-    assert weights[0] >= weights[1]
+    scores = Focus(gamma)(np.array([worse, better]), np.full(2, n_rows))
+    assert scores[0] >= scores[1]
 
 
 @repeatable
-@given(recalls=recalls_of_two, size=st.floats(1, 1e5), gamma=st.floats(0.1, 8))
-def test_the_floor_bounds_how_far_clients_differ(recalls, size, gamma):
-    focal = FocalMean(gamma, floor=0.25)
-    weights = focal.weights(np.full(2, size), np.array(recalls))
-    assert weights.max() <= weights.min() * 4**gamma * (1 + 1e-9)
+@given(recalls=recalls_of_two, n_rows=st.floats(1, 1e5), gamma=st.floats(0.1, 8))
+def test_the_floor_bounds_how_far_clients_differ(recalls, n_rows, gamma):
+    scores = Focus(gamma, floor=0.25)(np.array(recalls), np.full(2, n_rows))
+    assert scores.max() <= scores.min() * 4**gamma * (1 + 1e-9)
+    assert scores.max() <= 1  # a client cannot count more than its rows do
 
 
 def test_focus_by_hand():
     # Four of five rows right, and 20 rows of which half are: 14 of 25.
-    np.testing.assert_allclose(focus(np.array([0.8]), np.array([5.0]), 2.0, 20.0, 0.1), 0.44**2)
-    np.testing.assert_allclose(focus(np.array([1.0]), np.array([1e9]), 3.0, 20.0, 0.1), 0.1**3)
-    np.testing.assert_allclose(focus(np.array([0.3]), np.array([7.0]), 1.0, 0.0, 0.1), 0.7)
-
-
-def test_focal_weights_by_hand():
+    np.testing.assert_allclose(Focus(2.0)(np.array([0.8]), np.array([5.0])), 0.44**2)
+    np.testing.assert_allclose(Focus(3.0)(np.array([1.0]), np.array([1e9])), 0.1**3)
+    np.testing.assert_allclose(Focus(1.0, 0.0)(np.array([0.3]), np.array([7.0])), 0.7)
     # Of 60 rows 45 are right, and half of 20 more: 25 of 80 are wrong. Of 180: 64 of 200.
-    weights = FocalMean(2.0).weights(np.array([60.0, 180.0]), np.array([0.75, 0.7]))
-    np.testing.assert_allclose(weights, [60 * (25 / 80) ** 2, 180 * (64 / 200) ** 2])
+    scores = Focus(2.0)(np.array([0.75, 0.7]), np.array([60.0, 180.0]))
+    np.testing.assert_allclose(scores, [(25 / 80) ** 2, (64 / 200) ** 2])
 
 
-def test_where_all_clients_do_alike_focusing_changes_nothing():
-    updates, sizes = MATRICES["few clients"], np.full(9, 30.0)
-    for recall in (0.0, 0.5, 1.0):
-        weights = FocalMean(3.0).weights(sizes, np.full(9, recall))
-        assert_close(FocalMean(3.0)(updates, torch.as_tensor(weights)), updates.mean(0), atol=1e-12)
+@every
+def test_only_the_weighted_mean_can_focus(name):
+    options = {"aggregation": name, "n_rounds": 1, "client_gamma": 0.5}
+    X, y, clients = federation([12] * 4)
+    if name == "mean":
+        FederatedClassifier(**options).fit(X, y, clients=clients)
+        return
+    with pytest.raises(InvalidParameterError, match=f"client_gamma=0.5 .*aggregation='{name}'"):
+        FederatedClassifier(**options).fit(X, y, clients=clients)
+    FederatedClassifier(**{**options, "client_gamma": 0}).fit(X, y, clients=clients)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        FocalMean(-1),
-        FocalMean(smoothing=-1),
-        FocalMean(floor=0),
-        FocalMean(floor=1.5),
-        FocalMean("1"),
+        WeightedMean(smoothing=-1),
+        WeightedMean(smoothing="1"),
+        WeightedMean(floor=0),
+        WeightedMean(floor=1.5),
         TrimmedMean(0.5),
         TrimmedMean(-0.1),
         GeometricMedian(0),

@@ -106,7 +106,8 @@ def test_variance_of_a_score_is_that_of_rows_drawn_anew():
     layout = ClientLayout.from_ids(rng.integers(4, size=len(y)), len(y))
     module = nn.Linear(3, 3, bias=False)
     plan = LocalPlan(CrossEntropyLoss(), None, None, 1, 32, 0.1, 0.0, 0.0, 0.0, 0)
-    run = Run(0, 0, SimpleNamespace(theta=torch.eye(3).flatten(), plan=plan))
+    state = SimpleNamespace(server=SimpleNamespace(theta=torch.eye(3).flatten()))
+    run = Run(0, 0, SimpleNamespace(plan=plan), state, None)
     scores, variances = [], []
     for _ in range(400):
         found = np.where(rng.random(len(y)) < np.repeat(recalls, counts), y, (y + 1) % 3)

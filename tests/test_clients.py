@@ -195,7 +195,5 @@ def test_wrong_length_is_told_from_offsets(n_ids, n_samples):
 def test_stats_begin_unknown():
     stats = ClientStats(np.array([3.0, 5.0]))
     assert stats.n_clients == 2
-    assert np.isnan(stats.loss).all()
     assert np.isnan(stats.recall).all()
-    assert stats.last_round.tolist() == [-1, -1]
     assert stats.label_counts is None

@@ -9,7 +9,7 @@ from test_engines import every_module, plan_of, rows_for
 
 from skfedfocal import FedFocalClassifier
 from skfedfocal._module import flatten
-from skfedfocal.engines import VectorizedEngine
+from skfedfocal.engines import Task, VectorizedEngine
 from skfedfocal.engines._crew import Crew
 
 
@@ -86,9 +86,9 @@ def test_threads_change_no_number(name):
         engine.kernel.block_size = 1
         for round_ in range(2):
             for reply in engine.train(
-                flatten(module), np.arange(6), round_, plan_of(), want_recall=True
+                Task(flatten(module), plan_of(), np.arange(6), round_, wants_recall=True)
             ):
-                found = (reply.deltas.numpy(), reply.losses, reply.recalls, reply.mean_weights)
+                found = (reply.deltas.numpy(), reply.objective, reply.recalls, reply.weights)
                 key = (round_, *reply.clients)
                 for one, other in zip(found, wanted.setdefault(key, found), strict=True):
                     np.testing.assert_array_equal(one, other)

@@ -23,7 +23,7 @@ from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import flatten
-from skfedfocal.engines import ENGINES, LoopEngine, VectorizedEngine, _blocks
+from skfedfocal.engines import ENGINES, LoopEngine, Task, VectorizedEngine, _blocks
 from skfedfocal.engines._kernels import dual as _dual
 from skfedfocal.engines._kernels.dual import DualKernel
 from skfedfocal.engines._kernels.mlp import MLPKernel
@@ -265,20 +265,24 @@ def plan_of(**changed):
     return LocalPlan(**{**values, **changed})
 
 
+def task_of(module, plan=None, cohort=range(6), round_=0, wants_recall=False):
+    return Task(flatten(module), plan or plan_of(), np.asarray(cohort), round_, wants_recall)
+
+
 def train(engine, module, plan, cohort=None, round_=3, *, recall=True):
     """Replies by client number: (update, loss, weight, recall)."""
     cohort = np.arange(len(engine.sizes)) if cohort is None else np.asarray(cohort)
     replies = {}
     # All blocks before the first is read: one must not be written over by the next.
-    blocks = list(engine.train(flatten(module), cohort, round_, plan, want_recall=recall))
+    blocks = list(engine.train(Task(flatten(module), plan, cohort, round_, recall)))
     for block in blocks:
         updates = block.deltas.numpy()
         for i, client in enumerate(block.clients.tolist()):
             assert client not in replies
             replies[client] = (
                 updates[i],
-                block.losses[i],
-                block.sizes[i] * block.mean_weights[i],
+                block.objective[i],
+                block.weights[i],
                 block.recalls[i] if recall else None,
             )
     assert sorted(replies) == sorted(cohort.tolist())
@@ -388,7 +392,7 @@ def test_engines_agree_on_every_loss(name, loss):
     rows, _ = rows_for(name)
     constants = None
     if loss.counts == "federated":
-        constants = loss.constants(torch.as_tensor(rows.label_totals()))
+        constants = loss.constants(torch.as_tensor(rows.label_counts(np.arange(6)).sum(0)))
     assert_engines_agree(name, plan_of(loss=loss, constants=constants))
     if "counts" in loss.get_params():
         assert_engines_agree(name, plan_of(loss=loss.set_params(counts="local")))
@@ -535,8 +539,8 @@ def test_one_clients_infinite_rows_harm_nobody_else(name, kind, bad):
     engine = kind(module, rows)
     replies = train(engine, module, plan)
     assert not np.isfinite(replies.pop(bad)[0]).all()
-    for reply in engine.train(flatten(module), np.arange(6), 3, plan):
-        np.testing.assert_array_equal(reply.finite(), reply.clients != bad)
+    for reply in engine.train(task_of(module, plan, round_=3)):
+        np.testing.assert_array_equal(reply.good(), reply.clients != bad)
     del healthy[bad]
     assert_same(replies, healthy)
 
@@ -563,7 +567,7 @@ def test_training_leaves_the_global_model_as_it_was(name, kind):
     before = copy.deepcopy(module.state_dict())
     theta = flatten(module)
     kept = theta.clone()
-    for _ in kind(module, rows).train(theta, np.arange(6), 0, plan_of()):
+    for _ in kind(module, rows).train(Task(theta, plan_of(), np.arange(6), 0)):
         pass
     assert torch.equal(theta, kept)
     if kind is LoopEngine:  # trains a copy
@@ -613,7 +617,7 @@ def test_recall_of_rows_that_weigh_nothing_asks_for_no_focus():
 def test_recall_is_computed_only_where_it_is_wanted(kind):
     rows, make = rows_for("relu")
     module = make()
-    for block in kind(module, rows).train(flatten(module), np.arange(6), 0, plan_of()):
+    for block in kind(module, rows).train(task_of(module)):
         assert block.recalls is None
 
 
@@ -623,12 +627,12 @@ def test_weighted_sums_are_those_of_the_updates(name, kind):
     # Kernels keep updates as they came about, and sum them in their own way.
     rows, make = rows_for(name)
     module = make()
-    for reply in kind(module, rows).train(flatten(module), np.arange(6), 0, plan_of()):
+    for reply in kind(module, rows).train(task_of(module)):
         weights = np.random.default_rng(0).uniform(1, 90, len(reply.clients))
         total = torch.ones(reply.deltas.shape[1], dtype=torch.float64)
         reply.add_to(total, weights)
         np.testing.assert_allclose(total - 1, weights @ reply.deltas.numpy(), rtol=0, atol=1e-10)
-        assert reply.finite().all()
+        assert reply.good().all()
         some = np.arange(len(weights)) % 2 == 0
         part = reply.take(some)
         np.testing.assert_array_equal(part.clients, reply.clients[some])
@@ -649,7 +653,8 @@ def test_a_weight_of_all_rows_scales_sizes_alone(name):
     weighted = train(VectorizedEngine(module, heavy), module, plan_of())
     for client, (update, loss, weight, recall) in plain.items():
         np.testing.assert_allclose(weighted[client][0], update, atol=1e-12)
-        np.testing.assert_allclose(weighted[client][1:], (loss, 2.5 * weight, recall), rtol=1e-12)
+        np.testing.assert_allclose(weighted[client][1], 2.5 * loss, rtol=1e-12)
+        np.testing.assert_allclose(weighted[client][2:], (2.5 * weight, recall), rtol=1e-12)
 
 
 def test_a_row_of_weight_two_is_that_row_twice():

@@ -399,8 +399,11 @@ def check_history_is_consistent(estimator):
     model = fitted.theta_.nbytes
     np.testing.assert_array_equal(history["bytes_down"], history["n_selected"] * model)
     scalars = history["bytes_up"] - history["n_selected"] * model
-    assert (scalars > 0).all()  # at least its size comes with each update
-    assert (scalars <= 8 * 10 * history["n_selected"]).all()
+    of_each = 8 * 3 * history["n_selected"]  # weight and objective come with each update
+    np.testing.assert_array_equal(scalars[1:], of_each[1:])
+    # Before the first, label counts and numbers of rows of all.
+    counted = estimator.get_params().get("class_weight") == "balanced"
+    assert scalars[0] == of_each[0] + (8 * 5 * 4 if counted else 0)
 
 
 def check_clients_per_round(estimator):

@@ -26,7 +26,7 @@ from skfedfocal._local import LocalPlan
 from skfedfocal._plain import from_plain, known_parts, to_plain
 from skfedfocal.aggregation import AGGREGATORS
 from skfedfocal.flower import SimulatedSites, SiteError, federate, make_client_app
-from skfedfocal.flower._messages import TRAIN, write_facts
+from skfedfocal.flower._messages import TRAIN, read_facts, write_facts
 from skfedfocal.losses import LOSSES
 from skfedfocal.preprocessing import FederatedStandardScaler
 from skfedfocal.selection import SELECTIONS
@@ -75,8 +75,9 @@ def assert_same_fit(ours, theirs, **tolerance):
             same(ours.history_[name], theirs.history_[name], **tolerance)
     for name in ("classes_", "clients_", "client_sizes_", "seed_", "row_shape_", "n_iter_"):
         assert_array_equal(getattr(ours, name), getattr(theirs, name))
-    for part in ours.strategy_state_:
-        same(ours.strategy_state_[part], theirs.strategy_state_[part], **tolerance)
+    mine, other = (fit.training_state_["optimizer"] for fit in (ours, theirs))
+    for part in mine:
+        same(mine[part], other[part], **tolerance)
 
 
 def both(table, estimator, **options):
@@ -102,8 +103,8 @@ def test_every_selection_gives_the_bits_of_the_in_process_fit(scaled, selection)
 @pytest.mark.parametrize("aggregation", sorted(AGGREGATORS))
 def test_every_aggregator_gives_the_bits_of_the_in_process_fit(scaled, aggregation):
     part = AGGREGATORS[aggregation]()
-    strategy = STRATEGIES["fedavg"](aggregation=part)
-    assert_same_fit(*both(scaled, classifier(strategy=strategy)))
+    client_gamma = 1.0 if part.focus else 0
+    assert_same_fit(*both(scaled, classifier(aggregation=part, client_gamma=client_gamma)))
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
@@ -218,17 +219,22 @@ class Eavesdropper(SimulatedSites):
 def test_label_counts_leave_a_site_only_where_something_needs_them(scaled):
     grid = Eavesdropper(by_site(*scaled), module=double_mlp)
     federate(grid, classifier(class_weight=None))
-    replies = [json.dumps(r.content["facts"]["json"]) for r in grid.replies if "facts" in r.content]
-    assert len(replies) == len(SITES)
-    assert not any("label_counts" in reply or "moments" in reply for reply in replies)
+    assert asked(grid) == []
     federate(grid, classifier(class_weight="balanced"))
-    assert any("label_counts" in r.content["facts"]["json"] for r in grid.replies[-12:-9])
+    assert asked(grid) == ["LabelCounts"] * len(SITES)
 
 
-def test_one_message_per_site_and_round_and_one_before(scaled):
+def asked(grid):
+    """The questions that were put to sites."""
+    tasks = [read_facts(message.content["task"]) for message in grid.seen]
+    return [type(task["query"]).__name__ for task in tasks if "query" in task]
+
+
+@pytest.mark.parametrize(("class_weight", "n_before"), [(None, 1), ("balanced", 2)])
+def test_one_message_per_site_and_round_and_few_before(scaled, class_weight, n_before):
     grid = Eavesdropper(by_site(*scaled), module=double_mlp)
-    federate(grid, classifier(n_rounds=4, client_gamma=1.0, class_weight="balanced"))
-    assert len(grid.seen) == len(SITES) * (1 + 4)
+    federate(grid, classifier(n_rounds=4, client_gamma=1.0, class_weight=class_weight))
+    assert len(grid.seen) == len(SITES) * (n_before + 4)
 
 
 def test_only_the_type_of_an_exception_crosses_the_wire(scaled, caplog):
@@ -517,14 +523,17 @@ def test_replies_that_cannot_be_read_are_left_out(scaled, garble):
     assert left_out(model) == [(2, "north")]
 
 
-def test_a_site_cannot_make_itself_heavier_than_any_class(scaled):
-    """It says how much its rows weigh on average, which lies between the class weights."""
-    grid = Garbled(by_site(*scaled), module=double_mlp)
+@pytest.mark.parametrize("of_rows", [True, False])
+def test_a_site_cannot_make_itself_heavier_than_its_rows(scaled, of_rows):
+    """Its rows weigh between the class weights, and it counts no more than they do."""
+    data = by_site(*scaled)
+    grid, fair = Garbled(data, module=double_mlp), float(len(data["north"][1]))
     for claimed in (1e6, -1.0, float("nan")):
-        grid.garble = lambda content, claimed=claimed: content.update(
-            report=write_facts({"loss": 0.1, "recall": 0.5, "mean_weight": claimed})
+        weight, row_weight = (fair / 2, claimed) if of_rows else (claimed, fair)
+        grid.garble = lambda content, w=weight, r=row_weight: content.update(
+            report=write_facts({"weight": w, "objective": [0.1, r], "recall": 0.5})
         )
-        with pytest.warns(RuntimeWarning, match="Round 2 .*mean class weight"):
+        with pytest.warns(RuntimeWarning, match="Round 2 .*weigh"):
             model = federate(grid, classifier(class_weight="balanced"))
         assert left_out(model) == [(2, "north")]
 
@@ -657,7 +666,7 @@ def test_a_checkpoint_of_other_sites_or_rows_is_refused(scaled, tmp_path):
     path = tmp_path / "checkpoint"
     federate(SimulatedSites(data, module=double_mlp), classifier(), checkpoint=path)
     fewer = {name: data[name] for name in ("north", "south")}
-    with pytest.raises(ValueError, match="was written with sites"):
+    with pytest.raises(ValueError, match="was written with clients"):
         federate(SimulatedSites(fewer, module=double_mlp), classifier(), checkpoint=path)
     X, y = data["west"]
     other = data | {"west": (X[:-5], y[:-5])}

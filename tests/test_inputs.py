@@ -18,7 +18,7 @@ from skfedfocal import FederatedClassifier, FederatedTrainingError, FedFocalClas
 from skfedfocal._data.inputs import check_finite, places_among
 from skfedfocal.aggregation import TrimmedMean
 from skfedfocal.losses import FocalLoss
-from skfedfocal.strategies import FedAvg, FedProx
+from skfedfocal.strategies import FedProx
 
 NAMES = list("abcde")
 
@@ -539,13 +539,13 @@ def test_unknown_loss_is_told_the_known_ones(data, refused):
 
 def test_parameters_of_components_out_of_range(data, refused):
     X, y, _ = data
-    for wrong, words in (
-        (FedProx(mu=-1), ["'mu'", "FedProx"]),
-        (FedAvg(aggregation=TrimmedMean(0.9)), ["TrimmedMean", "0.9"]),
-        (FedAvg(aggregation="magic"), ["'aggregation'", "FedAvg"]),
-        (FedProx, ["'strategy'"]),
+    for param, wrong, words in (
+        ("strategy", FedProx(mu=-1), ["'mu'", "FedProx"]),
+        ("aggregation", TrimmedMean(0.9), ["TrimmedMean", "0.9"]),
+        ("aggregation", "magic", ["'aggregation'", "'magic'"]),
+        ("strategy", FedProx, ["'strategy'"]),
     ):
-        refused(InvalidParameterError, words, X, y, params={"strategy": wrong})
+        refused(InvalidParameterError, words, X, y, params={param: wrong})
     general = FederatedClassifier((8,), n_rounds=2, random_state=0)
     refused(InvalidParameterError, "gamma", X, y, params={"loss": FocalLoss(-1)}, estimator=general)
 

@@ -70,7 +70,7 @@ def test_table_is_what_the_demo_prints(tmp_path, monkeypatch, capsys):
         ("`loss`", LOSSES),
         ("`strategy`", STRATEGIES),
         ("`selection`", SELECTIONS),
-        ("`aggregation` of a strategy", AGGREGATORS),
+        ("`aggregation`", AGGREGATORS),
     ],
 )
 def test_named_parts_are_those_there_are(part, known):

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,9 +21,10 @@ from torch import nn
 
 from skfedfocal import FederatedClassifier, FederatedTrainingError, FedFocalClassifier
 from skfedfocal._data.clients import ClientStats
+from skfedfocal._disclosure import RECALLS
 from skfedfocal._local import LocalPlan
-from skfedfocal._training.rounds import Federation, select
-from skfedfocal.aggregation import FocalMean, WeightedMean
+from skfedfocal._training.rounds import Federation, ServerState, begin
+from skfedfocal.aggregation import WeightedMean
 from skfedfocal.losses import CrossEntropyLoss, LogitAdjustedLoss
 from skfedfocal.selection import SELECTIONS, Uniform
 from skfedfocal.strategies import FedAvg, FedProx
@@ -48,26 +48,26 @@ def plain_fedavg(module, **options):
     return FedFocalClassifier(module=module, **{**values, **options})
 
 
-def server(seed, n_clients=6, n_selected=3, n_rounds=0, selection=None, stats=None, theta=None):
-    """A server before its round of that number."""
-    plan = LocalPlan(CrossEntropyLoss(), None, None, 1, 32, 0.1, 0.0, 0.0, 0.0, seed)
-    return Federation(
-        theta=torch.zeros(1) if theta is None else theta,
-        plan=plan,
+def select(seed, n_clients=6, n_selected=3, n_rounds=0, selection=None, stats=None, theta=None):
+    """The cohort of the round of that number."""
+    federation = Federation(
+        plan=LocalPlan(CrossEntropyLoss(), None, None, 1, 32, 0.1, 0.0, 0.0, 0.0, seed),
         selection=selection or Uniform(),
         aggregator=WeightedMean(),
         strategy=FedAvg(),
         n_selected=n_selected,
+    )
+    state = ServerState(
+        theta=torch.zeros(1) if theta is None else theta,
         stats=stats or ClientStats(np.ones(n_clients)),
         n_rounds=n_rounds,
     )
+    return begin(federation, state).cohort
 
 
 def cohorts(seed, n_clients, n_selected, n_rounds):
     """Who takes part in each round."""
-    return [
-        select(server(seed, n_clients, n_selected, round_)).tolist() for round_ in range(n_rounds)
-    ]
+    return [select(seed, n_clients, n_selected, round_).tolist() for round_ in range(n_rounds)]
 
 
 # ── equal to what is written by hand ─────────────────────────────────────────────────
@@ -193,7 +193,7 @@ def test_client_focusing_weighs_by_recall(engine):
     X, y, clients = federation(SIZES)
     clf = plain_fedavg(mlp64(), client_gamma=2.0, n_rounds=1, engine=engine)
     clf.fit(X, y, clients=clients)
-    focal = FocalMean(2.0)
+    focal = WeightedMean()
     predicted = mlp64()(torch.as_tensor(X)).argmax(1).numpy()
     weights, models = [], []
     for k, n_k in enumerate(SIZES):
@@ -216,6 +216,8 @@ def test_mean_recall_of_the_clients_is_the_balanced_accuracy(engine, logit_adjus
     reported = []
 
     class Watching(Uniform):
+        needs = frozenset({RECALLS})
+
         def select(self, stats, n_selected, rng):
             reported.append(stats.recall.copy())
             return super().select(stats, n_selected, rng)
@@ -346,19 +348,19 @@ def test_history_has_a_row_for_each_round():
 
 
 def test_selection_is_drawn_from_seed_and_round_alone():
-    first = [select(server(1, 20, 5, round_)) for round_ in range(6)]
+    first = [select(1, 20, 5, round_) for round_ in range(6)]
     assert len({tuple(cohort) for cohort in first}) == 6
     # Not from the order of calls, the global generators, the model or what came before.
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
     stats = ClientStats(np.arange(1.0, 21.0))
-    stats.loss[:], stats.last_round[:] = 3.0, 2
+    stats.recall[:] = 0.5
     theta = torch.full((7,), 9.0)
     for round_ in (5, 0, 3, 3, 1, 4, 2):
-        np.testing.assert_array_equal(select(server(1, 20, 5, round_)), first[round_])
-        other = server(1, 20, 5, round_, stats=stats, theta=theta)
-        np.testing.assert_array_equal(select(other), first[round_])
-    assert not np.array_equal(select(server(2, 20, 5, 0)), first[0])
+        np.testing.assert_array_equal(select(1, 20, 5, round_), first[round_])
+        other = select(1, 20, 5, round_, stats=stats, theta=theta)
+        np.testing.assert_array_equal(other, first[round_])
+    assert not np.array_equal(select(2, 20, 5, 0), first[0])
 
 
 @pytest.mark.parametrize("name", sorted(SELECTIONS))
@@ -366,11 +368,10 @@ def test_selection_repeats_itself_given_the_same_stats(name):
     counts = np.random.default_rng(0).integers(1, 9, (20, 3)).astype(float)
     stats = ClientStats(counts.sum(1), counts)
     stats.recall[:] = np.linspace(0, 1, 20)
-    stats.loss[:] = np.linspace(2, 1, 20)
-    before = server(1, 20, 5, 7, selection=SELECTIONS[name](), stats=stats)
-    np.testing.assert_array_equal(select(before), select(before))
-    moved = replace(before, theta=torch.ones(3), aggregator=FocalMean())
-    np.testing.assert_array_equal(select(moved), select(before))
+    options = {"selection": SELECTIONS[name](), "stats": stats}
+    before = select(1, 20, 5, 7, **options)
+    np.testing.assert_array_equal(select(1, 20, 5, 7, **options), before)
+    np.testing.assert_array_equal(select(1, 20, 5, 7, theta=torch.ones(3), **options), before)
 
 
 # ── rounds that go wrong ─────────────────────────────────────────────────────────────

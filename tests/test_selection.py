@@ -14,7 +14,7 @@ import skfedfocal.selection
 from skfedfocal import FederatedClassifier
 from skfedfocal._component import InvalidParameterError
 from skfedfocal._data.clients import ClientStats
-from skfedfocal.aggregation import focus
+from skfedfocal._focus import Focus
 from skfedfocal.selection import (
     SELECTIONS,
     CategoryCoverage,
@@ -35,8 +35,6 @@ def known_clients(n_clients, seed=0, n_reported=None):
     stats = ClientStats(counts.sum(1), counts)
     reported = np.arange(n_clients) < (n_clients if n_reported is None else n_reported)
     stats.recall[reported] = rng.uniform(0, 1, reported.sum())
-    stats.loss[reported] = rng.uniform(0, 3, reported.sum())
-    stats.last_round[reported] = rng.integers(0, 9, reported.sum())
     return stats
 
 
@@ -163,7 +161,7 @@ def test_uniform_draws_each_pair_equally_often():
 def test_focal_selection_draws_by_its_odds():
     stats = known_clients(8)
     selection = FocalSelection(client_gamma=1.5)
-    odds = focus(stats.recall, stats.sizes, 1.5, selection.smoothing, selection.floor)
+    odds = Focus(1.5)(stats.recall, stats.n_rows)
     drawn = times_drawn(selection, stats, 1, 6000)
     assert scipy_stats.chisquare(drawn, 6000 * odds / odds.sum()).pvalue > 1e-3
     assert scipy_stats.chisquare(drawn).pvalue < 1e-6  # which are not even
@@ -180,7 +178,7 @@ def test_focal_selection_draws_more_often_where_recall_is_worse():
 def test_focal_selection_without_differences_is_even(case):
     stats = known_clients(10)
     if case == "alike":
-        stats.recall[:], stats.sizes[:] = 0.4, 30
+        stats.recall[:], stats.n_rows[:] = 0.4, 30
     if case == "nobody reported":
         stats.recall[:] = np.nan
     selection = FocalSelection(client_gamma=0.0 if case == "gamma 0" else 2.0)

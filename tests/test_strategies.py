@@ -11,7 +11,7 @@ from sklearn.base import clone
 import skfedfocal.strategies
 from skfedfocal import FederatedClassifier, FedFocalClassifier
 from skfedfocal._component import InvalidParameterError, resolve
-from skfedfocal.aggregation import FocalMean, TrimmedMean, WeightedMean
+from skfedfocal.aggregation import TrimmedMean, WeightedMean
 from skfedfocal.losses import FocalLoss
 from skfedfocal.selection import Uniform
 from skfedfocal.strategies import (
@@ -140,9 +140,6 @@ def test_strategy_is_a_component(name):
     assert type(twin) is type(strategy)
     assert twin.get_params() == strategy.get_params()
     strategy.check_params()
-    assert strategy.aggregation == "mean"
-    assert type(strategy.aggregator()) is WeightedMean
-    assert strategy.set_params(aggregation=TrimmedMean(0.2)).aggregator().trim == 0.2
 
 
 # ── each for itself ──────────────────────────────────────────────────────────────────
@@ -223,31 +220,31 @@ def test_adaptive_steps_hardly_depend_on_the_scale_of_updates(name):
 
 
 def test_nested_parameters_are_read_and_set():
-    clf = FedFocalClassifier(strategy=FedProx(mu=0.1, aggregation=FocalMean(0.5)))
+    clf = FedFocalClassifier(strategy=FedProx(mu=0.1), aggregation=WeightedMean(floor=0.5))
     params = clf.get_params()
     assert params["strategy__mu"] == 0.1
-    assert params["strategy__aggregation__client_gamma"] == 0.5
-    clf.set_params(strategy__mu=2.0, strategy__aggregation__client_gamma=3.0)
+    assert params["aggregation__floor"] == 0.5
+    clf.set_params(strategy__mu=2.0, aggregation__floor=0.3)
     assert clf.strategy.proximal == 2.0
-    assert clf.strategy.aggregator().client_gamma == 3.0
+    assert clf.aggregation.focus.floor == 0.3
     with pytest.raises(ValueError, match="Invalid parameter 'nu'"):
         clf.set_params(strategy__nu=1.0)
 
 
 def test_a_clone_has_parts_of_its_own():
     clf = FederatedClassifier(
-        loss=FocalLoss(3.0), strategy=FedProx(mu=0.1, aggregation=FocalMean(0.5))
+        loss=FocalLoss(3.0), strategy=FedProx(mu=0.1), aggregation=TrimmedMean(0.2)
     )
     twin = clone(clf)
-    twin.set_params(loss__gamma=1.0, strategy__mu=9.0, strategy__aggregation__client_gamma=9.0)
+    twin.set_params(loss__gamma=1.0, strategy__mu=9.0, aggregation__trim=0.4)
     assert clf.loss.gamma == 3.0
     assert clf.strategy.mu == 0.1
-    assert clf.strategy.aggregation.client_gamma == 0.5
+    assert clf.aggregation.trim == 0.2
 
 
 def test_fit_writes_nothing_back_to_parameters():
     X, y, clients = federation([9, 4, 20, 1])
-    strategy, selection = FedProx(mu=0.1, aggregation=FocalMean(0.5)), Uniform()
+    strategy, selection = FedProx(mu=0.1), Uniform()
     clf = FedFocalClassifier(
         module=mlp64(), strategy=strategy, selection=selection, n_rounds=2, random_state=0
     )
@@ -279,10 +276,10 @@ def test_nested_parameters_reach_the_training():
         ({"strategy": Uniform()}, "strategy"),
         ({"strategy": FedProx(mu=-1)}, "'mu' parameter of FedProx"),
         ({"strategy": FedProx(mu="1")}, "'mu' parameter of FedProx"),
-        ({"strategy": FedAvg(aggregation="meen")}, "'aggregation' parameter of FedAvg"),
-        ({"strategy": FedAvg(aggregation=FocalMean)}, "'aggregation' parameter of FedAvg"),
-        ({"strategy": FedAvg(aggregation=FocalMean(-2))}, "'client_gamma' parameter of FocalMean"),
-        ({"strategy": FedAvg(aggregation=TrimmedMean(0.5))}, "'trim' parameter of TrimmedMean"),
+        ({"aggregation": "meen"}, "'aggregation' parameter of FederatedClassifier"),
+        ({"aggregation": WeightedMean}, "'aggregation' parameter of FederatedClassifier"),
+        ({"aggregation": WeightedMean(floor=-2)}, "'floor' parameter of WeightedMean"),
+        ({"aggregation": TrimmedMean(0.5)}, "'trim' parameter of TrimmedMean"),
         ({"strategy": FedAvgM(beta=1)}, "'beta' parameter of FedAvgM"),
         ({"strategy": FedAdam(tau=0)}, "'tau' parameter of FedAdam"),
         ({"strategy": FedYogi(server_learning_rate=0)}, "'server_learning_rate' parameter"),

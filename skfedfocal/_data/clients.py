@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -116,42 +116,42 @@ class ClientLayout:
         return sums
 
 
-@dataclass
+@dataclass(frozen=True)
 class ClientStats:
-    """What the server knows of each client: all that selection and weights may look at.
+    """What the server knows of each client: all that selection may look at.
 
     Attributes
     ----------
-    sizes : ndarray of shape (n_clients,)
-        Sum of sample weights (number of rows). Disclosed by every weighted mean.
+    n_rows : ndarray of shape (n_clients,)
+        Number of rows, not weighed.
     label_counts : ndarray of shape (n_clients, n_classes) or None
-        Rows by class. Discloses each client's class distribution, so it is filled
-        only where a part asks for it (`CategoryCoverage`).
-    loss : ndarray of shape (n_clients,)
-        Mean training loss in the client's last round; NaN before its first.
+        Rows by class, where the selection needs them.
     recall : ndarray of shape (n_clients,)
         Recall on the client's own rows, weighed by class, of the model it was last sent; NaN
-        before, and where nothing asks for it. Discloses how well the model does at that client.
-    last_round : ndarray of shape (n_clients,)
-        The last round that the client took part in; -1 before its first.
+        before, and where the selection does not need it.
     """
 
-    sizes: NDArray[np.float64]
+    n_rows: NDArray[np.float64]
     label_counts: NDArray[np.float64] | None = None
-    loss: NDArray[np.float64] = field(init=False)
-    recall: NDArray[np.float32] = field(init=False)
-    last_round: NDArray[np.int32] = field(init=False)
+    recall: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
     def __post_init__(self) -> None:
-        n_clients = len(self.sizes)
-        self.loss = np.full(n_clients, np.nan)
-        # Half as wide will do, and with a million clients that is megabytes.
-        self.recall = np.full(n_clients, np.nan, np.float32)
-        self.last_round = np.full(n_clients, -1, np.int32)
+        if len(self.recall) != len(self.n_rows):
+            # Half as wide as others will do, and with a million clients that is megabytes.
+            unknown = np.full(len(self.n_rows), np.nan, np.float32)
+            object.__setattr__(self, "recall", unknown)
 
     @property
     def n_clients(self) -> int:
-        return len(self.sizes)
+        return len(self.n_rows)
+
+    def told(self, clients: NDArray[np.int64], recalls: NDArray[np.float64] | None) -> ClientStats:
+        """The same after some clients have reported their recall."""
+        if recalls is None:
+            return self
+        recall = self.recall.copy()
+        recall[clients] = recalls
+        return replace(self, recall=recall)
 
 
 def id_column(clients: Any) -> NDArray[Any]:
@@ -184,9 +184,10 @@ def id_column(clients: Any) -> NDArray[Any]:
 def _as_given(clients: list[Any] | tuple[Any, ...]) -> NDArray[Any]:
     """The array of the ids themselves, where a plain array would make others of them.
 
-    It makes one id of 1 and "1", a name of NaN, and a table of tuples.
+    It makes one id of 1 and "1", and of 1 and True, a name of NaN, and a table of tuples.
     """
-    if not any(isinstance(client, tuple) for client in clients):
+    kinds = {isinstance(client, bool | np.bool_) for client in clients}
+    if len(kinds) < 2 and not any(isinstance(client, tuple) for client in clients):
         plain = np.asarray(clients)
         if plain.ndim != 1 or plain.tolist() == list(clients):
             return plain
@@ -205,17 +206,27 @@ def _starts_of_runs(ids: NDArray[Any]) -> NDArray[np.int64]:
     found = [np.zeros(1, np.int64)]
     for lo in range(1, len(ids), _ROWS_AT_A_TIME):
         hi = min(lo + _ROWS_AT_A_TIME, len(ids))
-        found.append(np.flatnonzero(ids[lo:hi] != ids[lo - 1 : hi - 1]) + lo)
+        found.append(np.flatnonzero(_differ(ids[lo:hi], ids[lo - 1 : hi - 1])) + lo)
     return np.concatenate(found)
+
+
+def _differ(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which ids differ, pair by pair; True is not 1."""
+    differ = some != others
+    if some.dtype.kind != "O":
+        return differ
+    kinds = [[isinstance(v, bool | np.bool_) for v in values] for values in (some, others)]
+    return differ | (np.array(kinds[0]) != np.array(kinds[1]))
 
 
 def _factorize(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Distinct values in order of first appearance, and the place of each value among them."""
     if values.dtype.kind == "O":  # need not be sortable
         seen: dict[Any, int] = {}
-        codes = np.fromiter((seen.setdefault(v, len(seen)) for v in values), np.int64, len(values))
+        keys = ((isinstance(v, bool | np.bool_), v) for v in values)  # 1 == True, but not as ids
+        codes = np.fromiter((seen.setdefault(k, len(seen)) for k in keys), np.int64, len(values))
         unique = np.empty(len(seen), object)
-        unique[:] = list(seen)
+        unique[:] = [value for _, value in seen]
         return unique, codes
     if (values[1:] > values[:-1]).all():  # as ids of a table sorted by client are
         return values, np.arange(len(values))

@@ -1,13 +1,15 @@
-"""Means and variances of columns, by client and merged."""
+"""Means and variances of columns over all clients, from sums."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skfedfocal._data.queries import ColumnDeviations, ColumnSums, Query
 
 
 @dataclass(frozen=True)
@@ -23,32 +25,19 @@ class Moments:
         return self.squares / self.n
 
 
-def moments(X: NDArray[Any], sample_weight: NDArray[np.float64] | None = None) -> Moments:
-    """Of rows of shape (n_samples, n_features), in two passes."""
-    X = np.asarray(X, np.float64)
-    weight = np.ones(len(X)) if sample_weight is None else sample_weight
-    n = float(weight.sum())
+def column_moments() -> Generator[Query, NDArray[np.float64], Moments]:
+    """Of the rows of all clients, from sums: first the means, then deviations from them.
+
+    Sums of squares would lose the variance of columns that lie far from 0.
+    """
+    sums = yield ColumnSums()
+    n = float(sums[0])
     if n == 0:
-        return Moments(0.0, *np.zeros((2, X.shape[1])))
-    mean = weight @ X / n
-    from_mean = X - mean
-    # The second term is what rounding left of a sum that is 0.
-    squares = weight @ from_mean**2 - (weight @ from_mean) ** 2 / n
-    return Moments(n, mean, np.maximum(squares, 0))
-
-
-def merge(parts: Sequence[Moments]) -> Moments:
-    """Of all rows together, in the order given."""
-    total = parts[0]
-    for part in parts[1:]:
-        n = total.n + part.n
-        if n == 0:
-            continue
-        apart = part.mean - total.mean
-        mean = total.mean + apart * (part.n / n)
-        squares = total.squares + part.squares + apart**2 * (total.n * part.n / n)
-        total = Moments(n, mean, squares)
-    return total
+        raise ValueError("sample_weight is zero for every row; there is nothing to scale by.")
+    center = sums[1:] / n
+    first, second = yield ColumnDeviations(center)
+    # The first sum is what rounding left of one that is 0.
+    return Moments(n, center + first / n, np.maximum(second - first**2 / n, 0))
 
 
 def standard_scale(total: Moments) -> NDArray[np.float64]:

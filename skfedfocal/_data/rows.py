@@ -90,11 +90,6 @@ class FederatedRows:
         some = self.layout.take(members)
         return some.sum_by_client(self.sample_weight, self.y, self.n_classes)
 
-    def label_totals(self) -> NDArray[np.float64]:
-        """Weighted rows by class of all clients, of shape (n_classes,)."""
-        together = ClientLayout(np.zeros(1), self.layout.offsets[[0, -1]], self.layout.order)
-        return together.sum_by_client(self.sample_weight, self.y, self.n_classes)[0]
-
     def features(self, places: NDArray[np.int64], memory: Memory | None = None) -> Tensor:
         """Rows at the given places of the client-by-client order, of shape (n, ...)."""
         rows = self.layout.rows(places)
@@ -108,6 +103,10 @@ class FederatedRows:
     def labels(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class numbers at the given places."""
         return self.y[self.layout.rows(places)].astype(np.int64, copy=False)
+
+    def sample_weights(self, places: NDArray[np.int64]) -> NDArray[np.float64] | float:
+        """Sample weights at the given places."""
+        return 1.0 if self.sample_weight is None else self.sample_weight[self.layout.rows(places)]
 
     def weights(self, places: NDArray[np.int64]) -> NDArray[np.float64] | float:
         """Sample weights at the given places, 1 on average over each client."""

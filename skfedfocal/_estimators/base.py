@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import (
-    HasMethods,
-    Interval,
-    InvalidParameterError,
-    RealNotInt,
-    StrOptions,
-)
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    validate_data,
-)
 from torch import nn
 
+from skfedfocal._class_weight import CLASS_WEIGHTS
 from skfedfocal._data.clients import ClientLayout
-from skfedfocal._data.inputs import (
-    ACCEPTED,
-    as_before_on_error,
-    as_rows,
-    check_finite,
-    check_labels,
-    distinct,
-    places_among,
-)
+from skfedfocal._data.digest import digest
+from skfedfocal._data.inputs import as_before_on_error, as_rows, check_finite
+from skfedfocal._data.rows import FederatedRows, dense_rows
 from skfedfocal._data.validation import validation_rows
 from skfedfocal._estimators.prediction import FederatedPredictor
-from skfedfocal._module import build_module, check_module, load_flat, takes_indices
+from skfedfocal._estimators.rows import checked_rows, device_of, encoded
+from skfedfocal._module import build_module, check_module, module_name, takes_indices
+from skfedfocal._plain import plain_or_repr
+from skfedfocal._sklearn import HasMethods, Interval, RealNotInt, StrOptions, _fit_context
 from skfedfocal._threads import one_thread
-from skfedfocal._training.assembly import assemble, resume
+from skfedfocal._training.assembly import Population, Setup, assemble
+from skfedfocal._training.checkpoint import Checkpoint
+from skfedfocal._training.parts import resolve_parts
 from skfedfocal._training.progress import progress
-from skfedfocal._training.training import Checkpoint, Patience, Training
-from skfedfocal.engines import ENGINES, Engine, FederatedRows, dense_rows
+from skfedfocal._training.state import TrainingState, columns, packed, unpacked
+from skfedfocal._training.training import Patience, Training
+from skfedfocal._version import __version__
+from skfedfocal.aggregation import AGGREGATORS, Aggregator
+from skfedfocal.engines import ENGINES, Engine, Traffic
 from skfedfocal.losses import Loss
 from skfedfocal.selection import SELECTIONS, Selection
 from skfedfocal.strategies import STRATEGIES, Strategy
@@ -49,15 +44,17 @@ from skfedfocal.strategies import STRATEGIES, Strategy
 class BaseFederatedClassifier(FederatedPredictor):
     """All of a federated classifier but its loss and class weights, which subclasses choose."""
 
+    over_sites: ClassVar[bool] = True  # whether sites can be trained on with it
     warm_start: bool
     history_: dict[str, NDArray[Any]]
+    training_state_: dict[str, Any]
 
     __metadata_request__fit = {"clients": True}
     __metadata_request__partial_fit = {"clients": True}
 
     _class_weight_constraint = [
         dict,
-        StrOptions({"balanced", "local", "effective", "estimated"}),
+        StrOptions(set(CLASS_WEIGHTS)),
         None,
     ]
     _parameter_constraints = {
@@ -65,6 +62,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         "module": [callable, HasMethods("forward"), None],
         "client_gamma": [Interval(Real, 0, None, closed="left")],
         "strategy": [StrOptions(set(STRATEGIES)), Strategy],
+        "aggregation": [StrOptions(set(AGGREGATORS)), Aggregator],
         "selection": [StrOptions(set(SELECTIONS)), Selection],
         "clients_per_round": [
             Interval(RealNotInt, 0, 1, closed="right"),
@@ -94,6 +92,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         module: Any,
         client_gamma: float,
         strategy: Any,
+        aggregation: Any,
         selection: Any,
         clients_per_round: float,
         n_rounds: int,
@@ -116,6 +115,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         self.module = module
         self.client_gamma = client_gamma
         self.strategy = strategy
+        self.aggregation = aggregation
         self.selection = selection
         self.clients_per_round = clients_per_round
         self.n_rounds = n_rounds
@@ -135,7 +135,15 @@ class BaseFederatedClassifier(FederatedPredictor):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, clients: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        clients: Any = None,
+        checkpoint: Any = None,
+    ) -> Self:
         """Train for `n_rounds` rounds.
 
         Parameters
@@ -149,6 +157,10 @@ class BaseFederatedClassifier(FederatedPredictor):
             Weights of rows. A row of weight 0 is as if it were not there.
         clients : array-like of shape (n_samples,), default=None
             Id of each row's client, of any hashable kind. None is one client: centralised training.
+        checkpoint : str, path-like or None, default=None
+            A file written after each round, whole or not at all. If it is there already, training
+            goes on from it, to the same bits as without interruption; one of other parameters or
+            other data is refused. It stays when the training has ended.
 
         Returns
         -------
@@ -165,7 +177,9 @@ class BaseFederatedClassifier(FederatedPredictor):
         """
         go_on = self.warm_start and hasattr(self, "theta_")
         with as_before_on_error(self):
-            self._train(X, y, sample_weight, clients, self.n_rounds, go_on=go_on)
+            self._train(
+                X, y, sample_weight, clients, self.n_rounds, go_on=go_on, checkpoint=checkpoint
+            )
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -179,6 +193,8 @@ class BaseFederatedClassifier(FederatedPredictor):
         clients: Any = None,
     ) -> Self:
         """Run one federated round on the given rows, from the present model if there is one.
+
+        Label counts, and the class weights made of them, are about the rows of all calls.
 
         Parameters
         ----------
@@ -198,9 +214,16 @@ class BaseFederatedClassifier(FederatedPredictor):
         self : object
             The fitted estimator.
         """
+        if self.early_stopping:
+            raise ValueError(
+                "partial_fit is one round and early_stopping needs several; use early_stopping="
+                "False, or fit with warm_start=True."
+            )
         go_on = hasattr(self, "theta_")
         with as_before_on_error(self):
-            self._train(X, y, sample_weight, clients, 1, go_on=go_on, classes=classes)
+            self._train(
+                X, y, sample_weight, clients, 1, go_on=go_on, classes=classes, adds_rows=True
+            )
         return self
 
     # -- training ------------------------------------------------------------------------------
@@ -215,160 +238,207 @@ class BaseFederatedClassifier(FederatedPredictor):
         *,
         go_on: bool,
         classes: Any = None,
+        adds_rows: bool = False,
+        checkpoint: Any = None,
     ) -> None:
         self._check_parts()  # a wrong parameter is found before the data are read
         X, y, sample_weight, clients = as_rows(X, y, sample_weight, clients)
-        X, y, sample_weight, layout = self._validate_rows(X, y, sample_weight, clients, not go_on)
-        classes, codes = self._encode(y, layout, classes, go_on)
-        device = _device(self.device)
-        seed = self.seed_ if go_on else check_random_state(self.random_state).randint(2**31 - 1)
-        module = self._build_module(X.shape[1:], len(classes), seed)
-        dtype = next(module.parameters()).dtype
-        row_dtype = torch.int64 if takes_indices(module) and X.dtype.kind in "iu" else dtype
-        check_finite(X, row_dtype, getattr(self, "feature_names_in_", None))
-        check_module(
-            module, dense_rows(X, slice(0, 2), row_dtype, torch.device("cpu")), len(classes)
-        )
-        if go_on:
-            load_flat(module, torch.from_numpy(self.last_theta_))
-        module.to(device)
+        X, y, weight, layout = checked_rows(self, X, y, sample_weight, clients, reset=not go_on)
+        classes, codes = encoded(y, layout, classes, self.classes_ if go_on else None)
+        needs_digest = self.early_stopping or checkpoint is not None
+        data = digest(X, codes, weight, layout) if needs_digest else None
 
-        rows = FederatedRows(X, codes, sample_weight, layout, len(classes), row_dtype, device)
-        loss = self._prepare(module, rows, classes, seed)
-        if self.early_stopping:
-            held_out = validation_rows(seed, layout, codes, len(classes), self.validation_fraction)
-            train, validate = layout.restrict(~held_out), layout.restrict(held_out)
-            engine = ENGINES[self.engine](module, rows.regroup(train), rows.regroup(validate))
-        else:
-            engine = ENGINES[self.engine](module, rows)
-        self._run(
-            engine, module, loss, classes, layout.ids, X.shape[1:], seed, n_rounds, go_on=go_on
+        def connect(setup: Setup, module: nn.Module) -> tuple[Engine, Loss]:
+            rows = self._rows_for(module, X, codes, weight, layout, len(classes))
+            return self._engine_for(module, rows, setup), self._prepare(module, rows, setup)
+
+        self._train_over(
+            connect,
+            partial(Setup, classes, layout.ids, X.shape[1:], data),
+            n_rounds,
+            go_on=go_on,
+            adds_rows=adds_rows,
+            checkpoint=checkpoint,
+            identity={
+                "sizes of the clients": layout.sizes,
+                "label counts": np.bincount(codes, minlength=len(classes)),
+                "rows (a hash of them)": data,
+            },
         )
 
-    def _prepare(
-        self, module: nn.Module, rows: FederatedRows, classes: NDArray[Any], seed: int
-    ) -> Loss:
-        """Called with the checked rows before training; returns the loss to train with."""
-        return self._resolve_loss()
-
-    def _run(
+    def _train_over(
         self,
-        engine: Engine,
-        module: nn.Module,
-        loss: Loss,
-        classes: NDArray[Any],
-        client_ids: NDArray[Any],
-        row_shape: tuple[int, ...],
-        seed: int,
+        connect: Callable[[Setup, nn.Module], tuple[Engine, Loss]],
+        setup_with: Callable[[int], Setup],
         n_rounds: int,
         *,
         go_on: bool,
-        checkpoint: Checkpoint | None = None,
+        adds_rows: bool = False,
+        checkpoint: Any = None,
+        identity: Mapping[str, Any],
     ) -> None:
-        """Train with the clients behind an engine, wherever they are, and keep the outcome."""
-        with one_thread():
-            federation, class_weight, prior = assemble(
-                self, engine, module, loss, self._class_weight(), classes, seed
+        """Train over clients, wherever they are, and keep the outcome: the door for other rooms.
+
+        Parameters
+        ----------
+        connect : callable
+            From the setup and the module with its initial parameters to the clients, and the loss
+            to train with.
+        setup_with : callable
+            From the seed to the setup.
+        n_rounds : int
+            How many more rounds.
+        go_on : bool
+            Whether from the present state.
+        adds_rows : bool, default=False
+            Whether the rows come on top of earlier ones, for the label counts.
+        checkpoint : str, path-like or None, default=None
+            The file to go on from after a crash.
+        identity : mapping
+            What tells the data from others, for the checkpoint.
+        """
+        with Checkpoint.open(checkpoint) as saved, one_thread():
+            if saved is not None and saved.seed is not None:
+                seed = saved.seed
+            elif go_on:
+                seed = self.seed_
+            else:
+                seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            setup = setup_with(seed)
+            module = build_module(
+                self.module, self.hidden_layer_sizes, setup.row_shape, len(setup.classes), seed
             )
-            if go_on:
-                federation = resume(federation, self.strategy_state_, self.n_iter_)
-            training = Training(federation, self.average_rounds, self._patience(), checkpoint)
+            engine, loss = connect(setup, module)
+            parts = resolve_parts(self, loss, self._class_weight())
+            stored = self.training_state_ if go_on else None
+            counted = (None, 0)
+            if stored is not None and adds_rows:
+                counted = stored["label_counts"], stored["n_calls"]
+            federation, server, population = assemble(self, parts, engine, module, setup, counted)
+            state = TrainingState(server)
+            if stored is not None:
+                state = unpacked(stored, server, setup.client_ids, setup.data)
+            until = state.server.n_rounds + n_rounds
+            if saved is not None:
+                before = {"rounds before": state.server.n_rounds}
+                known = {**self._identity(setup), **before, **identity}
+                saved.begin(known, seed, setup.client_ids, setup.data)
+                if saved.state is not None:
+                    state = unpacked(saved.state, server, setup.client_ids, setup.data)
+            if state.server.n_rounds:
+                engine.asked = Traffic()  # what is asked again is no part of the training
+            state = replace(state, label_counts=population.label_counts, n_calls=counted[1] + 1)
+            patience = Patience(self.n_iter_no_change, self.tol) if self.early_stopping else None
+            training = Training(federation, state, self.average_rounds, patience, saved)
+            if training.is_over and (saved is None or saved.state is None):
+                _warn_is_over()
             try:
-                rounds = training.rounds(engine, n_rounds)
-                for _ in progress(rounds, n_rounds, self.verbose, engine):
+                rounds = training.rounds(engine, until)
+                for _ in progress(rounds, until, self.verbose, engine):
                     pass
             finally:  # whatever ends the training, there is a usable model if a round was good
-                if training.history:
-                    self._keep(
-                        training, client_ids, classes, class_weight, prior, row_shape, seed, go_on
-                    )
+                if training.state.history:
+                    theta = training.model()
+                    self._keep(training.state, theta, loss, setup, population, engine.sizes)
 
-    def _patience(self) -> Patience | None:
+    def _rows_for(
+        self,
+        module: nn.Module,
+        X: Any,
+        codes: NDArray[Any],
+        weight: NDArray[np.float64] | None,
+        layout: ClientLayout,
+        n_classes: int,
+    ) -> FederatedRows:
+        """The rows as the module takes them, once it is known that it does."""
+        device = device_of(self.device)
+        dtype = next(module.parameters()).dtype
+        row_dtype = torch.int64 if takes_indices(module) and X.dtype.kind in "iu" else dtype
+        check_finite(X, row_dtype, getattr(self, "feature_names_in_", None))
+        probe = dense_rows(X, slice(0, 2), row_dtype, torch.device("cpu"))
+        check_module(module, probe, n_classes)
+        module.to(device)
+        return FederatedRows(X, codes, weight, layout, n_classes, row_dtype, device)
+
+    def _engine_for(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Engine:
+        make = ENGINES[self.engine]
         if not self.early_stopping:
-            return None
-        if self.average_rounds > 1:
-            raise ValueError(
-                "early_stopping returns to the best round and average_rounds takes the mean of the "
-                "last ones; use one of them."
-            )
-        return Patience(self.n_iter_no_change, self.tol)
+            return make(module, rows)
+        held_out = validation_rows(
+            setup.seed, rows.layout, rows.y, rows.n_classes, self.validation_fraction
+        )
+        train, validate = rows.layout.restrict(~held_out), rows.layout.restrict(held_out)
+        return make(module, rows.regroup(train), rows.regroup(validate))
 
-    def _validate_rows(
-        self, X: Any, y: Any, sample_weight: Any, clients: Any, reset: bool
-    ) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None, ClientLayout]:
-        """Checked rows, and whose they are: of those of weight 0, nobody's."""
-        X, y = validate_data(self, X, y, reset=reset, **ACCEPTED)
-        if X.dtype.kind not in "biuf":
-            raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
-        check_labels(y)
-        layout = ClientLayout.from_ids(clients, X.shape[0])
-        if sample_weight is None:
-            return X, y, None, layout
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        keep = weights > 0
-        if not keep.any():
-            raise ValueError("sample_weight is zero for every row; nothing is left to train on.")
-        # Rows stay where they are, so that their numbers do; those of weight 0 have no client.
-        return X, y, weights, layout if keep.all() else layout.restrict(keep).without_empty()
+    def _prepare(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Loss:
+        """Called with the checked rows before training; returns the loss to train with."""
+        return self._resolve_loss()
 
-    def _encode(
-        self, y: NDArray[Any], layout: ClientLayout, classes: Any, go_on: bool
-    ) -> tuple[Any, NDArray[Any]]:
-        """Classes, and the labels as numbers of the smallest type that holds them."""
-        present = distinct(y if layout.offsets[-1] == len(y) else y[layout.order])
-        if go_on:
-            known = self.classes_
-            if classes is not None and not np.array_equal(np.unique(classes), known):
-                raise ValueError(f"classes={classes!r} differ from those before: {known!r}.")
-        elif classes is not None:
-            known = np.unique(classes)
-        else:
-            known = present
-        unknown = np.setdiff1d(present, known)
-        if len(unknown):
-            raise ValueError(f"y has classes {unknown!r} that are not among {known!r}.")
-        if len(known) < 2:
-            raise ValueError(
-                f"y has one class only, {known!r}; a classifier needs at least two classes."
-            )
-        return known, places_among(known, y)
+    def _identity(self, setup: Setup) -> dict[str, Any]:
+        """What a checkpoint must have been written for to be gone on with, by name."""
+        free = {"n_rounds", "verbose", "device", "warm_start"}
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in free}
+        params["module"] = module_name(self.module)
+        if not isinstance(self.random_state, Integral | None):
+            params["random_state"] = type(self.random_state).__name__
+        return {
+            "version": __version__,
+            "estimator": type(self).__name__,
+            **{name: plain_or_repr(value) for name, value in params.items()},
+            "classes": setup.classes,
+            "clients": setup.client_ids,
+            "row shape": tuple(setup.row_shape),
+        }
 
     def _keep(
         self,
-        training: Training,
-        client_ids: NDArray[Any],
-        classes: NDArray[Any],
-        class_weight: Any,
-        prior: NDArray[np.float64] | None,
-        row_shape: tuple[int, ...],
-        seed: int,
-        go_on: bool,
+        state: TrainingState,
+        theta: torch.Tensor,
+        loss: Loss,
+        setup: Setup,
+        population: Population,
+        sizes: NDArray[np.float64],
     ) -> None:
-        """Store the fitted state: arrays and plain numbers only."""
-        federation = training.federation
-        history = training.table()
-        if go_on:
-            history = _joined(self.history_, history)
-        self.history_ = history
-        self.classes_ = classes
-        self.clients_ = client_ids
-        self.client_sizes_ = federation.stats.sizes
-        self.class_prior_ = prior
-        self.class_weight_ = class_weight
-        self.theta_ = training.model().cpu().numpy()
-        self.last_theta_ = federation.theta.cpu().numpy()
-        self.strategy_state_ = {n: v.cpu().numpy() for n, v in federation.state.items()}
-        self.n_iter_ = federation.n_rounds
-        self.row_shape_ = tuple(row_shape)
-        self.seed_ = int(seed)
+        """Store the fitted state: arrays, plain numbers and the loss."""
+        self.training_state_ = packed(state, setup.client_ids, setup.data)
+        self.history_ = columns(state.history)
+        if np.isnan(self.history_["validation_loss"]).all():
+            del self.history_["validation_loss"]
+        self.n_iter_ = state.server.n_rounds
+        is_last = theta is state.server.theta
+        self.theta_ = self.training_state_["theta"] if is_last else theta.cpu().numpy()
+        self.classes_ = setup.classes
+        self.clients_ = setup.client_ids
+        self.client_sizes_ = sizes
+        self.class_prior_ = population.prior
+        self.class_weight_ = population.class_weight
+        self.decision_prior_ = population.decision_prior
+        self.loss_ = loss
+        constants = population.constants
+        self.loss_constants_ = None if constants is None else constants.cpu().numpy()
+        self.hidden_layer_sizes_ = tuple(self.hidden_layer_sizes)
+        self.row_shape_ = tuple(setup.row_shape)
+        self.seed_ = int(setup.seed)
+        self._made_from = self.module
         self._module = None
         _ = self.module_  # built now, so that prediction leaves the estimator as it is
 
-    def _build_module(self, row_shape: tuple[int, ...], n_classes: int, seed: int) -> nn.Module:
-        return build_module(self.module, self.hidden_layer_sizes, row_shape, n_classes, seed)
+    def _resolve_loss(self) -> Loss:
+        """The loss that the parameters mean, checked."""
+        raise NotImplementedError
+
+    def _class_weight(self) -> Any:
+        """Class weights as the parameters have them."""
+        raise NotImplementedError
 
     def _check_parts(self) -> None:
-        self._resolve_loss()
+        """Raise where parameters are wrong, before the data are read."""
+        resolve_parts(self, self._resolve_loss(), self._class_weight())
+
+    def check(self) -> None:
+        """Raise InvalidParameterError where parameters are wrong, or cannot go together."""
+        self._validate_params()
+        self._check_parts()
 
     # -- scikit-learn --------------------------------------------------------------------------
 
@@ -383,25 +453,10 @@ class BaseFederatedClassifier(FederatedPredictor):
         return tags
 
 
-def _joined(
-    before: dict[str, NDArray[Any]], after: dict[str, NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
-    """Columns of two histories one below the other; NaN where one does not have the column."""
-    gaps = [np.full(len(part["round"]), np.nan) for part in (before, after)]
-    return {
-        name: np.concatenate([before.get(name, gaps[0]), after.get(name, gaps[1])])
-        for name in before | after
-    }
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InvalidParameterError(
-            f"device={name!r} cannot be used here: {str(error).splitlines()[0]}"
-        ) from error
-    return device
+def _warn_is_over() -> None:
+    warnings.warn(
+        "Early stopping has ended this training before; no round was added. Fit anew, or with "
+        "early_stopping=False, to train on.",
+        UserWarning,
+        stacklevel=6,
+    )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any
 
-from sklearn.utils._param_validation import Interval, StrOptions
-
 from skfedfocal._component import resolve
 from skfedfocal._estimators.base import BaseFederatedClassifier
+from skfedfocal._sklearn import Interval, StrOptions
 from skfedfocal.losses import LOSSES, FocalLoss, Loss
 
 
@@ -53,12 +52,17 @@ class FedFocalClassifier(BaseFederatedClassifier):
     client_gamma : float, default=1.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
         their rows, weighed by class, that the global model gets right, smoothed and bounded as in
-        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round, and costs another
-        forward pass. A strategy whose aggregator is not the weighted mean goes without.
+        `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each round, and it
+        costs another forward pass. Only the weighted mean has it: set 0 beside another aggregation.
     strategy : str or Strategy, default="fedavg"
-        "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
+        The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
+        object from `skfedfocal.strategies`.
+    aggregation : str or Aggregator, default="mean"
+        How updates are combined: "mean", "clipped_mean", "geometric_median", "krum", "median",
+        "trimmed_mean" or an object from `skfedfocal.aggregation`.
     selection : str or Selection, default="uniform"
-        Which clients take part in a round: "uniform" or an object from `skfedfocal.selection`.
+        Which clients take part in a round: "category_coverage", "focal", "uniform" or an object
+        from `skfedfocal.selection`.
     clients_per_round : float or int, default=1.0
         Share of the clients (float in (0, 1]) or their number (int) in each round.
     n_rounds : int, default=100
@@ -77,7 +81,9 @@ class FedFocalClassifier(BaseFederatedClassifier):
         The fitted model is the mean of the global models of the last so many rounds.
     early_stopping : bool, default=False
         Whether to hold out validation rows on each client, stop when their loss no longer falls,
-        and return to the best round. Discloses the validation loss of each selected client.
+        and return to the best round. After each round the new model is sent to all clients, or to
+        the same 1,000 of them throughout if there are more. Discloses the sum of their validation
+        losses.
     validation_fraction : float, default=0.1
         Share of each client's rows of each class held out, in (0, 1). Only with early stopping.
     n_iter_no_change : int, default=10
@@ -116,8 +122,8 @@ class FedFocalClassifier(BaseFederatedClassifier):
         The trained module, in evaluation mode.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
-    last_theta_ : ndarray of shape (n_parameters,)
-        The global model after the last round, from which a warm start goes on.
+    training_state_ : dict
+        All that later rounds depend on, from which `warm_start` and `partial_fit` go on.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -138,7 +144,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
 
     Focal loss alone leaves the Bayes decision where it was; the gain on rare classes comes from the
     class weights. The published method states neither its class weights nor its client sampling:
-    the rules here are ours, see `skfedfocal.aggregation.FocalMean`.
+    the rules here are ours, see `skfedfocal.aggregation.WeightedMean`.
 
     References
     ----------
@@ -179,6 +185,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         logit_adjustment: float = 0.6,
         client_gamma: float = 1.0,
         strategy: Any = "fedavg",
+        aggregation: Any = "mean",
         selection: Any = "uniform",
         clients_per_round: float = 1.0,
         n_rounds: int = 100,
@@ -203,6 +210,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
             module=module,
             client_gamma=client_gamma,
             strategy=strategy,
+            aggregation=aggregation,
             selection=selection,
             clients_per_round=clients_per_round,
             n_rounds=n_rounds,
@@ -251,7 +259,8 @@ class FederatedClassifier(BaseFederatedClassifier):
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
     loss : str or Loss, default="cross_entropy"
-        "cross_entropy", "focal" or an object from `skfedfocal.losses`.
+        "cross_entropy", "focal", "ldam", "logit_adjusted", "sample_dependent_focal" or an object
+        from `skfedfocal.losses`.
     class_weight : dict, "balanced", "local", "effective", "estimated" or None, default=None
         Weight of each row's loss by its class. "balanced" makes every class weigh the same, from
         label counts summed over the clients: that one vector is disclosed to the server. "local"
@@ -263,12 +272,17 @@ class FederatedClassifier(BaseFederatedClassifier):
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
         their rows, weighed by class, that the global model gets right, smoothed and bounded as in
-        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round, and costs another
-        forward pass. A strategy whose aggregator is not the weighted mean goes without.
+        `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each round, and it
+        costs another forward pass. Only the weighted mean has it: set 0 beside another aggregation.
     strategy : str or Strategy, default="fedavg"
-        "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
+        The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
+        object from `skfedfocal.strategies`.
+    aggregation : str or Aggregator, default="mean"
+        How updates are combined: "mean", "clipped_mean", "geometric_median", "krum", "median",
+        "trimmed_mean" or an object from `skfedfocal.aggregation`.
     selection : str or Selection, default="uniform"
-        Which clients take part in a round: "uniform" or an object from `skfedfocal.selection`.
+        Which clients take part in a round: "category_coverage", "focal", "uniform" or an object
+        from `skfedfocal.selection`.
     clients_per_round : float or int, default=1.0
         Share of the clients (float in (0, 1]) or their number (int) in each round.
     n_rounds : int, default=100
@@ -287,7 +301,9 @@ class FederatedClassifier(BaseFederatedClassifier):
         The fitted model is the mean of the global models of the last so many rounds.
     early_stopping : bool, default=False
         Whether to hold out validation rows on each client, stop when their loss no longer falls,
-        and return to the best round. Discloses the validation loss of each selected client.
+        and return to the best round. After each round the new model is sent to all clients, or to
+        the same 1,000 of them throughout if there are more. Discloses the sum of their validation
+        losses.
     validation_fraction : float, default=0.1
         Share of each client's rows of each class held out, in (0, 1). Only with early stopping.
     n_iter_no_change : int, default=10
@@ -326,8 +342,8 @@ class FederatedClassifier(BaseFederatedClassifier):
         The trained module, in evaluation mode.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
-    last_theta_ : ndarray of shape (n_parameters,)
-        The global model after the last round, from which a warm start goes on.
+    training_state_ : dict
+        All that later rounds depend on, from which `warm_start` and `partial_fit` go on.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -374,6 +390,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         class_weight: Any = None,
         client_gamma: float = 0.0,
         strategy: Any = "fedavg",
+        aggregation: Any = "mean",
         selection: Any = "uniform",
         clients_per_round: float = 1.0,
         n_rounds: int = 100,
@@ -398,6 +415,7 @@ class FederatedClassifier(BaseFederatedClassifier):
             module=module,
             client_gamma=client_gamma,
             strategy=strategy,
+            aggregation=aggregation,
             selection=selection,
             clients_per_round=clients_per_round,
             n_rounds=n_rounds,

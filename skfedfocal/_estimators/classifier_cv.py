@@ -9,19 +9,20 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import (
+from torch import nn
+
+from skfedfocal._component import resolve
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.rows import FederatedRows
+from skfedfocal._estimators.base import BaseFederatedClassifier
+from skfedfocal._sklearn import (
     HasMethods,
     Interval,
     InvalidParameterError,
     validate_parameter_constraints,
 )
-from torch import nn
-
-from skfedfocal._component import resolve
-from skfedfocal._data.rows import FederatedRows
-from skfedfocal._estimators.base import BaseFederatedClassifier
-from skfedfocal._threads import one_thread
-from skfedfocal._training.assembly import assemble
+from skfedfocal._training.assembly import Setup, assemble
+from skfedfocal._training.parts import Parts, resolve_parts
 from skfedfocal._training.search import (
     Run,
     balanced_accuracy,
@@ -30,6 +31,7 @@ from skfedfocal._training.search import (
     stratified_folds,
     train_together,
 )
+from skfedfocal._training.state import TrainingState
 from skfedfocal.engines import ENGINES, ManyFederations
 from skfedfocal.losses import LOSSES, FocalLoss, Loss
 
@@ -74,12 +76,17 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     client_gamma : float, default=1.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
         their rows, weighed by class, that the global model gets right, smoothed and bounded as in
-        `skfedfocal.aggregation.FocalMean`. Above 0 it discloses r_k each round, and costs another
-        forward pass. A strategy whose aggregator is not the weighted mean goes without.
+        `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each round, and it
+        costs another forward pass. Only the weighted mean has it: set 0 beside another aggregation.
     strategy : str or Strategy, default="fedavg"
-        "fedavg", "fedprox" or an object from `skfedfocal.strategies`.
+        The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
+        object from `skfedfocal.strategies`.
+    aggregation : str or Aggregator, default="mean"
+        How updates are combined: "mean", "clipped_mean", "geometric_median", "krum", "median",
+        "trimmed_mean" or an object from `skfedfocal.aggregation`.
     selection : str or Selection, default="uniform"
-        Which clients take part in a round: "uniform" or an object from `skfedfocal.selection`.
+        Which clients take part in a round: "category_coverage", "focal", "uniform" or an object
+        from `skfedfocal.selection`.
     clients_per_round : float or int, default=1.0
         Share of the clients (float in (0, 1]) or their number (int) in each round.
     n_rounds : int, default=100
@@ -98,7 +105,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         The fitted model is the mean of the global models of the last so many rounds.
     early_stopping : bool, default=False
         Whether to hold out validation rows on each client, stop when their loss no longer falls,
-        and return to the best round. Discloses the validation loss of each selected client.
+        and return to the best round. After each round the new model is sent to all clients, or to
+        the same 1,000 of them throughout if there are more. Discloses the sum of their validation
+        losses.
     validation_fraction : float, default=0.1
         Share of each client's rows of each class held out, in (0, 1). Only with early stopping.
     n_iter_no_change : int, default=10
@@ -146,8 +155,6 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         The trained module, in evaluation mode.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
-    last_theta_ : ndarray of shape (n_parameters,)
-        The global model after the last round, from which a warm start goes on.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -195,6 +202,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         racing: bool = True,
         client_gamma: float = 1.0,
         strategy: Any = "fedavg",
+        aggregation: Any = "mean",
         selection: Any = "uniform",
         clients_per_round: float = 1.0,
         n_rounds: int = 100,
@@ -218,6 +226,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             module=module,
             client_gamma=client_gamma,
             strategy=strategy,
+            aggregation=aggregation,
             selection=selection,
             clients_per_round=clients_per_round,
             n_rounds=n_rounds,
@@ -248,17 +257,23 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         raise AttributeError("FedFocalClassifierCV has no partial_fit; use FedFocalClassifier.")
 
     warm_start = False  # a search begins anew
+    over_sites = False
 
     def _check_parts(self) -> None:
         if not len(self.gammas) or not len(self.class_weights):
             raise InvalidParameterError("gammas and class_weights must not be empty.")
-        for gamma in self.gammas:
-            resolve(FocalLoss(gamma, self.logit_adjustment), LOSSES, Loss, "gammas")
         allowed = BaseFederatedClassifier._class_weight_constraint
         for class_weight in self.class_weights:
             validate_parameter_constraints(
                 {"class_weights": allowed}, {"class_weights": class_weight}, type(self).__name__
             )
+        for gamma, class_weight in product(self.gammas, self.class_weights):
+            self._parts(gamma, class_weight)
+
+    def _parts(self, gamma: Any, class_weight: Any) -> Parts:
+        """The parts of a candidate, checked."""
+        loss = resolve(FocalLoss(gamma, self.logit_adjustment), LOSSES, Loss, "gammas")
+        return resolve_parts(self, loss, class_weight)
 
     def _resolve_loss(self) -> Loss:
         return FocalLoss(self.gamma_, self.logit_adjustment)
@@ -266,41 +281,58 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     def _class_weight(self) -> Any:
         return self.best_params_["class_weight"]
 
-    def _prepare(
-        self, module: nn.Module, rows: FederatedRows, classes: NDArray[Any], seed: int
-    ) -> Loss:
+    def _prepare(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Loss:
         """Search for the best candidate on the rows that training is about to use."""
         candidates = list(product(self.gammas, self.class_weights))
-        splits = self._splits(rows, seed)
-        everyone = rows.layout
-        parts = [everyone.restrict(train) for train, _ in splits]
-        with one_thread():
-            runs = []
-            for (i, (gamma, class_weight)), (fold, part) in product(
-                enumerate(candidates), enumerate(parts)
-            ):
-                engine = ENGINES[self.engine](module, rows.regroup(part))
-                loss = FocalLoss(gamma, self.logit_adjustment)
-                federation, *_ = assemble(self, engine, module, loss, class_weight, classes, seed)
-                runs.append(Run(i, fold, gamma_as_constant(federation, gamma, len(classes))))
-            replica = copy.deepcopy(module)
-            many = ManyFederations(replica, rows, parts)
-            held_out = [rows.regroup(everyone.restrict(test)) for _, test in splits]
-            scores, chance = np.full((2, len(candidates), len(splits)), np.nan)
-            n_rounds = np.zeros(len(candidates), np.int64)
-            stages = race(len(candidates), self.n_rounds) if self.racing else []
+        splits = self._splits(rows, setup.seed)
+        folds = [rows.layout.restrict(train) for train, _ in splits]
+        held_out = [rows.regroup(rows.layout.restrict(test)) for _, test in splits]
+        runs = self._runs(candidates, folds, module, rows, setup)
+        replica = copy.deepcopy(module)
+        many = ManyFederations(replica, rows, folds)
+        scores, chance = np.full((2, len(candidates), len(splits)), np.nan)
+        n_rounds = np.zeros(len(candidates), np.int64)
+        stages = race(len(candidates), self.n_rounds) if self.racing else []
+        try:
             for n_more, n_left in stages or [(self.n_rounds, 1)]:
-                runs = train_together(runs, many, n_more)
-                for run in runs:
+                for run in (runs := train_together(runs, many, n_more)):
                     place = run.candidate, run.fold
-                    scores[place], chance[place] = balanced_accuracy(
-                        run, replica, held_out[run.fold]
-                    )
-                    n_rounds[run.candidate] = run.federation.n_rounds
+                    found = balanced_accuracy(run, replica, held_out[run.fold])
+                    scores[place], chance[place] = found
+                    n_rounds[run.candidate] = run.state.server.n_rounds
                 left = _leaders(scores, n_rounds, n_left)
                 runs = [run for run in runs if run.candidate in left]
+        except KeyboardInterrupt:
+            if n_rounds.all():  # the leader's model, though it is that of a fold
+                self._choose(candidates, scores, chance, n_rounds)
+                leader = next(run for run in runs if run.candidate == self.best_index_)
+                sizes = many.engines[leader.fold].sizes
+                theta = leader.state.server.theta
+                loss = self._resolve_loss()
+                self._keep(leader.state, theta, loss, setup, leader.population, sizes)
+            raise
         self._choose(candidates, scores, chance, n_rounds)
         return self._resolve_loss()
+
+    def _runs(
+        self,
+        candidates: list[tuple[Any, Any]],
+        folds: list[ClientLayout],
+        module: nn.Module,
+        rows: FederatedRows,
+        setup: Setup,
+    ) -> list[Run]:
+        """Every candidate on every fold, before its first round."""
+        runs = []
+        for (i, (gamma, class_weight)), (fold, part) in product(
+            enumerate(candidates), enumerate(folds)
+        ):
+            engine = ENGINES[self.engine](module, rows.regroup(part))
+            parts = self._parts(gamma, class_weight)
+            federation, server, population = assemble(self, parts, engine, module, setup)
+            federation = gamma_as_constant(federation, gamma, len(setup.classes))
+            runs.append(Run(i, fold, federation, TrainingState(server), population))
+        return runs
 
     def _splits(
         self, rows: FederatedRows, seed: int

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -115,10 +117,17 @@ def rebuild(described: dict[str, Any], module: Any = None) -> Any:
         if not (name.endswith("_") and not name.startswith("_")):
             raise ModelFileError(f"{name!r} is not a fitted attribute.")
         setattr(estimator, name, value)
+    if "theta_" in described["state"]:
+        estimator._made_from, estimator._module = params.get("module"), None
+        # A file that does not hold together fails here, not when somebody needs a prediction.
+        with warnings.catch_warnings(action="ignore"):
+            estimator.predict_proba(np.zeros((1, *estimator.row_shape_)))
     return estimator
 
 
 def _kinds() -> dict[str, type]:
+    from skfedfocal._estimators import classifier_cv  # noqa: F401  (whose class is then known)
+
     kinds: dict[str, type] = {}
     ahead: list[type] = [BaseFederatedClassifier]
     while ahead:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from skfedfocal._data.inputs import ACCEPTED, check_finite, plain
-from skfedfocal._module import load_flat, takes_indices
+from skfedfocal._module import build_module, load_flat, takes_indices
 from skfedfocal._threads import one_thread
 from skfedfocal.engines import dense_rows
 from skfedfocal.losses import Loss
@@ -21,15 +21,22 @@ _PREDICT_VALUES = 1 << 18  # features per block of prediction: activations stay 
 
 
 class FederatedPredictor(ClassifierMixin, BaseEstimator):
-    """Predictions from the fitted state: a module, a loss and the class frequencies it is about."""
+    """Predictions from the fitted state: a module, a loss and the class frequencies it is about.
+
+    Nothing here looks at a parameter, which may have been set anew since the fit.
+    """
 
     classes_: NDArray[Any]
     class_prior_: NDArray[np.float64] | None
-    class_weight_: Any
-    client_sizes_: NDArray[np.float64]
+    class_weight_: NDArray[np.float64] | None
+    decision_prior_: NDArray[np.float64] | None
+    loss_: Loss
+    loss_constants_: NDArray[np.float64] | None
+    hidden_layer_sizes_: tuple[int, ...]
     row_shape_: tuple[int, ...]
     seed_: int
     theta_: NDArray[Any]
+    _made_from: Any  # the parameter `module` as it was
     _module: nn.Module | None
 
     def decision_function(self, X: Any) -> NDArray[Any]:
@@ -64,7 +71,7 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
             Class labels.
         """
         logits = self._logits(X)
-        decided = self._resolve_loss().decide(logits, self._constants(logits))
+        decided = self.loss_.decide(logits, self._constants(logits))
         return self.classes_[decided.cpu().numpy()]
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
@@ -87,6 +94,21 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
         """
         return self._log_posterior(X).exp().numpy()
 
+    def predict_log_proba(self, X: Any) -> NDArray[Any]:
+        """Logarithm of the probabilities of `predict_proba`, finite where they round to 0.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        return self._log_posterior(X).numpy()
+
     def predict_posterior(self, X: Any, class_prior: Any = "population") -> NDArray[Any]:
         """Probability of each class in a population of the given class frequencies.
 
@@ -107,10 +129,10 @@ default="population"
         Raises
         ------
         ValueError
-            If the prior is not one, or the training prior is needed and was not summed.
+            If the prior is not one, or the training prior is needed and is not known.
         """
         log_posterior = self._log_posterior(X)
-        shift = np.log(self._prior(class_prior)) - np.log(self._decision_prior())
+        shift = self._shift(class_prior)
         shifted = log_posterior + torch.as_tensor(shift, dtype=log_posterior.dtype)
         return torch.softmax(shifted, 1).numpy()
 
@@ -145,38 +167,28 @@ default="population"
         check_is_fitted(self)
         module = self.__dict__.get("_module")
         if module is None:
-            module = self._build_module(self.row_shape_, len(self.classes_), self.seed_)
+            module = build_module(
+                self._made_from,
+                self.hidden_layer_sizes_,
+                self.row_shape_,
+                len(self.classes_),
+                self.seed_,
+            )
             load_flat(module, torch.from_numpy(self.theta_))
             self._module = module.eval()
         return module
-
-    # -- what subclasses say ---------------------------------------------------------------------
-
-    def _resolve_loss(self) -> Loss:
-        raise NotImplementedError
-
-    def _class_weight(self) -> Any:
-        raise NotImplementedError
-
-    def _build_module(self, row_shape: tuple[int, ...], n_classes: int, seed: int) -> nn.Module:
-        raise NotImplementedError
 
     # -- how -----------------------------------------------------------------------------------
 
     def _log_posterior(self, X: Any) -> Tensor:
         """Log-probabilities of shape (n_samples, n_classes), on the CPU."""
         logits = self._logits(X)
-        return self._resolve_loss().log_posterior(logits, self._constants(logits)).cpu()
+        return self.loss_.log_posterior(logits, self._constants(logits)).cpu()
 
     def _constants(self, like: Tensor) -> Tensor | None:
         """The loss's constants, as in training."""
-        loss, constants = self._resolve_loss(), None
-        if isinstance(self.class_weight_, np.ndarray):
-            constants = loss.divide(self.class_weight_)[1]
-        if loss.counts == "federated" and self.class_prior_ is not None:
-            counts = self.class_prior_ * self.client_sizes_.sum()
-            constants = loss.constants(torch.as_tensor(counts))
-        return None if constants is None else constants.to(like)
+        constants = self.loss_constants_
+        return None if constants is None else torch.as_tensor(constants).to(like)
 
     def _logits(self, X: Any) -> Tensor:
         """What the module gives, of shape (n_samples, n_classes), where the module is."""
@@ -200,11 +212,21 @@ default="population"
                 ]
             )
 
-    def _prior(self, class_prior: Any) -> NDArray[np.float64]:
+    def _shift(self, class_prior: Any) -> NDArray[np.float64]:
+        """What takes log-probabilities to a population of the given class frequencies."""
+        if isinstance(class_prior, str) and class_prior == "population":
+            if self.class_prior_ is None and self.decision_prior_ is None:
+                # From the weighted rows to the rows: their frequencies need not be known.
+                weights = self.class_weight_
+                return np.zeros(len(self.classes_)) if weights is None else -_log(weights)
+            wanted = self._known(self.class_prior_, "class_prior='population'")
+        else:
+            wanted = self._given_prior(class_prior)
+        return _log(wanted) - _log(self._known(self.decision_prior_, "class_prior"))
+
+    def _given_prior(self, class_prior: Any) -> NDArray[np.float64]:
         if isinstance(class_prior, str) and class_prior == "uniform":
             return np.full(len(self.classes_), 1 / len(self.classes_))
-        if isinstance(class_prior, str) and class_prior == "population":
-            return self._training_prior("class_prior='population'")
         prior = np.asarray(class_prior)
         wanted = f"'population', 'uniform' or {len(self.classes_)} positive numbers"
         if prior.dtype.kind not in "iuf" or prior.shape != self.classes_.shape:
@@ -213,28 +235,20 @@ default="population"
             raise ValueError(f"class_prior must be {wanted}; got {class_prior!r}.")
         return prior / prior.sum()
 
-    def _decision_prior(self) -> NDArray[np.float64]:
-        """Class prior of the population that `predict_proba` is about."""
-        if isinstance(self.class_weight_, str):  # "local": all classes alike, as far as one knows
-            return np.full(len(self.classes_), 1 / len(self.classes_))
-        wanted = self._class_weight()
-        if isinstance(wanted, str) and wanted in ("balanced", "estimated"):
-            prior = np.ones(len(self.classes_))  # whatever the rows were
-        else:
-            prior = self._training_prior("class_prior")
-            if self.class_weight_ is not None:
-                prior = prior * self.class_weight_
-        prior = self._resolve_loss().decision_prior(prior)
-        return prior / prior.sum()
-
-    def _training_prior(self, what: str) -> NDArray[np.float64]:
-        if self.class_prior_ is None:
+    @staticmethod
+    def _known(prior: NDArray[np.float64] | None, what: str) -> NDArray[np.float64]:
+        if prior is None:
             raise ValueError(
-                f"{what} needs the class frequencies of the training rows, which "
-                f"class_weight={self._class_weight()!r} did not sum over the clients; "
-                "pass the frequencies as an array, or fit with class_weight='balanced'."
+                f"{what} needs the class frequencies of the training rows, which this class_weight "
+                "did not sum over the clients; pass the frequencies as an array where that is "
+                "possible, or fit with class_weight='balanced'."
             )
-        return self.class_prior_
+        return prior
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "theta_")
+
+
+def _log(prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm; of a class that is not there as small as numbers go, not minus infinity."""
+    return np.log(np.maximum(prior, np.finfo(np.float64).tiny))

@@ -1,77 +1,114 @@
-"""From an estimator's parameters to the parts of a federated training."""
+"""From parts and clients to a federation that is ready for its first round."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from skfedfocal._component import resolve
 from skfedfocal._data.clients import ClientStats
-from skfedfocal._local import (
-    ClassWeight,
-    LocalPlan,
-    balanced_class_weights,
-    effective_class_weights,
-)
+from skfedfocal._data.queries import LabelCounts, in_rows
+from skfedfocal._disclosure import LABEL_COUNTS
+from skfedfocal._local import LocalPlan
 from skfedfocal._module import flatten
+from skfedfocal._training.parts import Parts
 from skfedfocal._training.prior import estimate_class_prior
-from skfedfocal._training.rounds import Federation
-from skfedfocal.aggregation import Aggregator, FocalMean, WeightedMean
+from skfedfocal._training.rounds import Federation, ServerState
 from skfedfocal.engines import Engine
-from skfedfocal.losses import Loss
-from skfedfocal.selection import SELECTIONS, Selection
-from skfedfocal.strategies import STRATEGIES, Strategy
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a training is about, wherever its clients are.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Labels.
+    client_ids : ndarray of shape (n_clients,)
+        Ids of the clients, by number.
+    row_shape : tuple of int
+        Shape of a row.
+    data : str or None
+        Digest of the rows; None where nothing needs it.
+    seed : int
+        Of initial parameters, selection and shuffling.
+    """
+
+    classes: NDArray[Any]
+    client_ids: NDArray[Any]
+    row_shape: tuple[int, ...]
+    data: str | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Population:
+    """Whom the fitted model is about: all that predictions need beside the module and the loss.
+
+    Attributes
+    ----------
+    class_weight : ndarray of shape (n_classes,) or None
+        What each class weighs, before the loss takes its part of it.
+    label_counts : ndarray of shape (n_classes,) or None
+        Rows by class, where the parts ask for them.
+    prior : ndarray of shape (n_classes,) or None
+        Share of each class in the rows.
+    decision_prior : ndarray of shape (n_classes,) or None
+        That in the population which training weighed; None where it is not known.
+    constants : Tensor of shape (n_constants,) or None
+        The loss's.
+    """
+
+    class_weight: Array | None
+    label_counts: Array | None
+    prior: Array | None
+    decision_prior: Array | None
+    constants: Tensor | None
 
 
 def assemble(
     settings: Any,
+    parts: Parts,
     engine: Engine,
     module: nn.Module,
-    loss: Loss,
-    class_weight: Any,
-    classes: NDArray[Any],
-    seed: int,
-) -> tuple[Federation, ClassWeight, NDArray[np.float64] | None]:
+    setup: Setup,
+    counted: tuple[Array | None, int] = (None, 0),
+) -> tuple[Federation, ServerState, Population]:
     """Put a federation together, before its first round.
 
     Parameters
     ----------
     settings : estimator
-        Whose parameters say what is wanted.
+        Whose parameters say how clients train.
+    parts : Parts
+        Of the same estimator.
     engine : Engine
         Where the clients are.
     module : torch.nn.Module
         With the parameters to begin from.
-    loss : Loss
-        Of each row.
-    class_weight : dict, str or None
-        As the estimators take it.
-    classes : ndarray of shape (n_classes,)
-        Labels, to which a dict of class weights refers.
-    seed : int
-        Of shuffles and selection.
+    setup : Setup
+        What the training is about.
+    counted : tuple of ndarray and int
+        Label counts of earlier rows, the mean over so many calls, which count as well.
 
     Returns
     -------
     federation : Federation
-        Ready for `run_rounds`.
-    class_weight : ndarray of shape (n_classes,), "local" or None
-        What each class weighs, before the loss takes its part of it.
-    prior : ndarray of shape (n_classes,) or None
-        Share of each class in all rows, where the parameters ask for it.
+    state : ServerState
+        Before the first round.
+    population : Population
     """
-    strategy = resolve(settings.strategy, STRATEGIES, Strategy, "strategy")
-    selection = resolve(settings.selection, SELECTIONS, Selection, "selection")
     theta = flatten(module)
     plan = LocalPlan(
-        loss=loss,
+        loss=parts.loss,
         class_weight=None,
         constants=None,
         n_epochs=settings.n_local_epochs,
@@ -79,85 +116,70 @@ def assemble(
         learning_rate=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        proximal=strategy.proximal,
-        seed=seed,
+        proximal=parts.strategy.proximal,
+        seed=setup.seed,
     )
-    plan, weights, counts = _weighted(plan, class_weight, classes, engine, module)
-    federation = Federation(
-        theta=theta,
-        plan=plan,
-        selection=selection,
-        aggregator=_aggregator(strategy, settings.client_gamma, len(engine.sizes)),
-        strategy=strategy,
-        n_selected=_n_selected(settings.clients_per_round, len(engine.sizes)),
-        stats=ClientStats(
-            engine.sizes, engine.label_counts() if selection.needs_label_counts else None
-        ),
-        state=strategy.start(theta),
-        want_validation=settings.early_stopping,
-    )
-    return federation, weights, None if counts is None else counts / counts.sum()
+    n_clients, n_classes = len(setup.client_ids), len(setup.classes)
+    n_selected = _n_selected(settings.clients_per_round, n_clients)
+    each = None
+    if LABEL_COUNTS in parts.selection.needs:
+        each = engine.ask_each(LabelCounts(n_classes))
+    population = _population(parts, plan, engine, module, setup, each, counted)
+    plan = _weighted(plan, parts, population)
+    if n_clients == 1:
+        plan = replace(plan, focus=None)  # of one client alone, the weight does not matter
+    federation = Federation(plan, parts.selection, parts.aggregation, parts.strategy, n_selected)
+    stats = ClientStats(engine.n_rows, None if each is None else each[:, :-1])
+    return federation, ServerState(theta, stats, parts.strategy.start(theta)), population
 
 
-def resume(federation: Federation, state: Mapping[str, NDArray[Any]], n_rounds: int) -> Federation:
-    """The same federation after that many rounds, with its server optimiser as it was."""
-    if set(state) != set(federation.state):
-        raise ValueError(
-            "The model to go on from was trained with another strategy than "
-            f"{federation.strategy!r}; use the same one, or fit anew, without warm_start."
-        )
-    theta = federation.theta
-    tensors = {name: torch.as_tensor(value).to(theta) for name, value in state.items()}
-    return replace(federation, state=tensors, n_rounds=n_rounds)
-
-
-def _aggregator(strategy: Strategy, client_gamma: float, n_clients: int) -> Aggregator:
-    """The strategy's, focused on clients that do poorly if it is a plain mean."""
-    aggregator = strategy.aggregator()
-    # Of one client alone, the weight does not matter.
-    if client_gamma > 0 and type(aggregator) is WeightedMean and n_clients > 1:
-        return FocalMean(client_gamma)
-    return aggregator
-
-
-def _weighted(
-    plan: LocalPlan, wanted: Any, classes: NDArray[Any], engine: Engine, module: nn.Module
-) -> tuple[LocalPlan, ClassWeight, NDArray[np.float64] | None]:
-    """The plan with its class weights and the loss's constants; the weights; counts asked for."""
-    loss, counts, constants = plan.loss, None, None
-    if wanted == "estimated":
-        counts = estimate_class_prior(engine, module, plan) * engine.sizes.sum()
-    elif wanted in ("balanced", "effective") or loss.counts == "federated":
-        counts = engine.label_totals()
-    weights = of_rows = _class_weight(wanted, classes, counts)
-    if isinstance(weights, np.ndarray):
-        of_rows, constants = loss.divide(weights)
-        plan = replace(plan, recall_weight=weights)
+def _population(
+    parts: Parts,
+    plan: LocalPlan,
+    engine: Engine,
+    module: nn.Module,
+    setup: Setup,
+    each: Array | None,
+    counted: tuple[Array | None, int],
+) -> Population:
+    loss, class_weight, counts = parts.loss, parts.class_weight, None
+    if class_weight.counts == "estimated":
+        counts = estimate_class_prior(engine, module, plan) * engine.n_rows.sum()
+    elif "federated" in (class_weight.counts, loss.counts):
+        found = engine.ask(LabelCounts(len(setup.classes))) if each is None else each.sum(0)
+        counts = in_rows(found)
+    before, n_calls = counted
+    if counts is not None and before is not None:
+        counts = before + (counts - before) / (n_calls + 1)  # to the bit the same where they are
+    weights, constants = class_weight.weights(counts, setup.classes), None
+    if weights is not None:
+        constants = loss.divide(weights)[1]
     if loss.counts == "federated":
         constants = loss.constants(torch.as_tensor(counts))
-    return replace(plan, class_weight=of_rows, constants=constants), weights, counts
+    prior = None if counts is None else counts / counts.sum()
+    decision_prior = class_weight.prior(prior, weights)
+    if decision_prior is None and class_weight.balances:  # as far as one knows
+        decision_prior = np.ones(len(setup.classes))
+    elif decision_prior is not None:
+        decision_prior = loss.decision_prior(decision_prior)
+    if decision_prior is not None:
+        decision_prior = decision_prior / decision_prior.sum()
+    return Population(weights, counts, prior, decision_prior, constants)
 
 
-def _class_weight(
-    wanted: Any, classes: NDArray[Any], counts: NDArray[np.float64] | None
-) -> ClassWeight:
-    if wanted is None or wanted == "local":
-        return wanted
-    if isinstance(wanted, str):
-        assert counts is not None
-        return (
-            effective_class_weights(counts)
-            if wanted == "effective"
-            else balanced_class_weights(counts)
-        )
-    labels = classes.tolist()
-    unknown = [label for label in wanted if label not in labels]
-    if unknown:
-        raise ValueError(f"class_weight has labels {unknown} that are not among {labels}.")
-    weights = np.array([wanted.get(label, 1.0) for label in labels], np.float64)
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-        raise ValueError(f"class_weight must have finite weights of at least 0; got {wanted}.")
-    return weights
+def _weighted(plan: LocalPlan, parts: Parts, population: Population) -> LocalPlan:
+    """The plan with its class weights, the loss's constants, and what clients count."""
+    weights = population.class_weight
+    of_rows: Any = "local" if parts.class_weight.counts == "local" else None
+    if weights is not None:
+        of_rows = parts.loss.divide(weights)[0]
+    return replace(
+        plan,
+        class_weight=of_rows,
+        recall_weight=weights,
+        constants=population.constants,
+        focus=parts.focus,
+    )
 
 
 def _n_selected(wanted: Any, n_clients: int) -> int:

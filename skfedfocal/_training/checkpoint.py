@@ -4,52 +4,101 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from skfedfocal._plain import read_plain, to_plain, write_plain
-from skfedfocal._training.training import Training
+import numpy as np
+from numpy.typing import NDArray
+
+from skfedfocal._plain import ModelFileError, read_plain, to_plain, write_plain
+from skfedfocal._training.state import TrainingState, packed
+
+_SHOWN = 60  # characters of a value in a message
 
 
 class Checkpoint:
-    """A training's state in a file, rewritten after each round; one process at a time."""
+    """A training's state in a file, rewritten after each round; one process at a time.
 
-    def __init__(self, path: Path, identity: dict[str, Any]):
+    Parameters
+    ----------
+    path : Path
+        The file; it need not exist yet.
+
+    Attributes
+    ----------
+    seed : int or None
+        Of the training in the file.
+    state : mapping or None
+        Its state, as `packed` had it.
+    """
+
+    def __init__(self, path: Path):
         self.path = path
-        self.identity = identity
-        self.seed: int | None = None
-        self._stored = read_plain(path) if path.exists() else None
-        if self._stored is not None:
-            before, now = to_plain(self._stored["identity"]), to_plain(identity)
-            pairs = zip(before["dict"], now["dict"], strict=False)
-            for (name, old), (_, new) in pairs:
-                if old != new:
-                    raise ValueError(
-                        f"The checkpoint {path} was written with {name} {old}, but now it is "
-                        f"{new}; use the same, or another file."
-                    )
-            self.seed = self._stored["seed"]
+        self._stored = read_plain(path) if path.exists() else {}
+        if self._stored and set(self._stored) != {"identity", "seed", "state"}:
+            raise ModelFileError(f"{path} is not a checkpoint of a training.")
+        self.seed: int | None = self._stored.get("seed")
+        self.state: Mapping[str, Any] | None = self._stored.get("state")
+        self._written: dict[str, Any] = {}
 
     @classmethod
     @contextlib.contextmanager
-    def open(
-        cls, path: str | os.PathLike[str] | None, identity: dict[str, Any]
-    ) -> Iterator[Checkpoint | None]:
+    def open(cls, path: str | os.PathLike[str] | None) -> Iterator[Checkpoint | None]:
         """The checkpoint at a path, locked; nothing where there is none."""
         if path is None:
             yield None
             return
         with _locked(Path(path)):
-            yield cls(Path(path), identity)
+            yield cls(Path(path))
 
-    def restore(self, training: Training) -> None:
-        if self._stored is not None:
-            training.restore(self._stored["training"])
+    def begin(
+        self,
+        identity: Mapping[str, Any],
+        seed: int,
+        client_ids: NDArray[Any],
+        data: str | None,
+    ) -> None:
+        """Say what the training is, by name; one that began as another is refused.
 
-    def save(self, training: Training) -> None:
-        state = {"identity": self.identity, "seed": self.seed, "training": training.state()}
-        write_plain(self.path, state)
+        Parameters
+        ----------
+        identity : mapping
+            What must be the same for the training to go on: parameters, data and so on.
+        seed : int
+            Of the training.
+        client_ids : ndarray of shape (n_clients,)
+            The clients.
+        data : str or None
+            Digest of the rows.
+
+        Raises
+        ------
+        ValueError
+            If the file was written by another training; names what differs.
+        """
+        before = self._stored.get("identity", identity)
+        for name in [*before, *(name for name in identity if name not in before)]:
+            old, new = before.get(name, "not there"), identity.get(name, "not there")
+            if to_plain(old) != to_plain(new):
+                raise ValueError(
+                    f"The checkpoint {self.path} was written with {name} {_short(old)}, but now it "
+                    f"is {_short(new)}; use the same, or another file."
+                )
+        self._written = {"identity": dict(identity), "seed": seed}
+        self._clients, self._data = client_ids, data
+        if not self._stored:  # the seed must outlive a crash in the first round
+            write_plain(self.path, {**self._written, "state": None})
+
+    def save(self, state: TrainingState) -> None:
+        """Write down a complete round."""
+        values = packed(state, self._clients, self._data)
+        write_plain(self.path, {**self._written, "state": values})
+
+
+def _short(value: Any) -> str:
+    text = repr(value.tolist() if isinstance(value, np.ndarray) else value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 @contextlib.contextmanager

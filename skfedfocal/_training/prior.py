@@ -12,7 +12,9 @@ from torch import nn
 
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import ParameterLayout, flatten
-from skfedfocal.engines import Engine
+from skfedfocal._training.tally import FederatedTrainingError, Tally
+from skfedfocal.aggregation import WeightedMean
+from skfedfocal.engines import Engine, Task
 from skfedfocal.losses import CrossEntropyLoss
 
 
@@ -69,13 +71,20 @@ def estimate_class_prior(engine: Engine, module: nn.Module, plan: LocalPlan) -> 
     )
     layout = ParameterLayout.of(module)
     place = layout.names.index(f"{last}.bias" if last else "bias")
-    update, total = torch.zeros_like(theta, dtype=torch.float64), 0.0
-    for reply in engine.train(theta, np.arange(len(engine.sizes)), 0, step):
-        reply.add_to(update, reply.sizes)
-        total += float(reply.sizes.sum())
-    moved = layout.split(update[None])[place][0].cpu().numpy()
+    tally = Tally(WeightedMean(), theta.double())
+    for reply in engine.train(Task(theta, step, np.arange(len(engine.sizes)), 0)):
+        tally.add(reply)
+    if tally.left_out:
+        raise FederatedTrainingError(
+            f"class_weight='estimated': {len(tally.left_out)} client(s), number "
+            f"{tally.left_out[0]} of clients_ first, returned an update that is not finite; scale "
+            "the columns of X, or use class_weight='balanced'."
+        )
+    engine.asked.up += tally.n_bytes
+    engine.asked.down += len(engine.sizes) * theta.nbytes
+    moved = layout.split(tally.aggregate()[None])[place][0].cpu().numpy()
     n_classes = len(moved)
-    prior = np.maximum(moved / total / plan.learning_rate + 1 / n_classes, 0.0)
+    prior = np.maximum(moved / plan.learning_rate + 1 / n_classes, 0.0)
     return prior / prior.sum()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +16,11 @@ from skfedfocal._data.rows import FederatedRows
 from skfedfocal._data.validation import shuffled_cells
 from skfedfocal._module import load_flat
 from skfedfocal._random import FOLDS
-from skfedfocal._training.rounds import Federation, Fold, select, step
-from skfedfocal.engines import ManyFederations, Request
-from skfedfocal.engines._evaluate import evaluate
+from skfedfocal._training.assembly import Population
+from skfedfocal._training.rounds import Federation, begin, report, step
+from skfedfocal._training.state import TrainingState
+from skfedfocal._training.tally import Tally
+from skfedfocal.engines import Hits, ManyFederations, Request, Task, Traffic
 from skfedfocal.losses import FocalLoss
 
 
@@ -28,6 +31,8 @@ class Run:
     candidate: int
     fold: int
     federation: Federation
+    state: TrainingState
+    population: Population
 
 
 def stratified_folds(
@@ -67,21 +72,23 @@ def stratified_folds(
 def train_together(runs: list[Run], many: ManyFederations, n_rounds: int) -> list[Run]:
     """Train all runs for so many more rounds."""
     for _ in range(n_rounds):
-        now = [run.federation for run in runs]
-        cohorts = [select(federation) for federation in now]
-        folds = [Fold(federation) for federation in now]
-        requests = [
-            Request(f.theta, cohort, run.fold, f.plan, f.needs_recall)
-            for run, f, cohort in zip(runs, now, cohorts, strict=True)
+        began = time.perf_counter()
+        tasks = [begin(run.federation, run.state.server) for run in runs]
+        tallies = [Tally(run.federation.aggregator, run.state.server.theta) for run in runs]
+        requests = [Request(task, run.fold) for task, run in zip(tasks, runs, strict=True)]
+        for i, reply in many.train(requests):
+            tallies[i].add(reply)
+        runs = [
+            replace(run, state=_ended(run, task, tally, began))
+            for run, task, tally in zip(runs, tasks, tallies, strict=True)
         ]
-        for i, reply in many.train(requests, now[0].n_rounds):
-            folds[i].add(reply)
-        ended = [
-            step(federation, fold, len(cohort))[0]
-            for federation, fold, cohort in zip(now, folds, cohorts, strict=True)
-        ]
-        runs = [replace(run, federation=f) for run, f in zip(runs, ended, strict=True)]
     return runs
+
+
+def _ended(run: Run, task: Task, tally: Tally, began: float) -> TrainingState:
+    server = step(run.federation, run.state.server, task, tally)
+    history = (*run.state.history, report(server, task, tally, Traffic(), began))
+    return replace(run.state, server=server, history=history)
 
 
 def race(n_candidates: int, n_rounds: int) -> list[tuple[int, int]]:
@@ -113,12 +120,12 @@ def balanced_accuracy(run: Run, module: nn.Module, held_out: FederatedRows) -> t
 
     With it comes the variance that chance gives it: a class of few rows has an uncertain recall.
     """
-    load_flat(module, run.federation.theta)
+    load_flat(module, run.state.server.theta)
     module.eval()
-    members = np.flatnonzero(held_out.layout.sizes)
+    clients = np.flatnonzero(held_out.layout.sizes)
     with torch.no_grad():
-        found = evaluate(module, held_out, members, run.federation.plan)
-    hits, counts = found.hits.sum(0), found.counts.sum(0)
+        found = Hits().judge(module, held_out, clients, run.federation.plan)
+    hits, counts = found.sum(0)
     hits, counts = hits[counts > 0], counts[counts > 0]
     # With a row more of either kind, so that one row that is got right is not taken for certain.
     chance = (hits + 1) * (counts - hits + 1) / (counts + 2) ** 2 / counts

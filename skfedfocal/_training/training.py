@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-from collections import deque
+import time
+import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from skfedfocal._training.rounds import FederatedTrainingError, Federation, Round, run_rounds
-from skfedfocal.engines import Engine
+from skfedfocal._random import panel
+from skfedfocal._training.rounds import Federation, Round, run_round
+from skfedfocal._training.state import TrainingState
+from skfedfocal._training.tally import FederatedTrainingError
+from skfedfocal.engines import Engine, Model, Traffic, Unanswered, ValidationLoss
+
+_PANEL_SIZE = 1000  # clients, at least, whose rows validate every model
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,10 @@ class Patience:
     tol: float
 
 
-class Checkpoint(Protocol):
+class Keeper(Protocol):
     """Where a training is written down after each round, to go on from after a crash."""
 
-    def restore(self, training: Training) -> None:
-        """Bring the training to where it was after the last round written down, if any."""
-
-    def save(self, training: Training) -> None:
+    def save(self, state: TrainingState) -> Any:
         """Write down a complete round."""
 
 
@@ -41,108 +42,105 @@ class Training:
     Parameters
     ----------
     federation : Federation
-        Where training begins.
+        The parts.
+    state : TrainingState
+        Where the training begins.
     average_rounds : int
         The model is the mean of the global models after the last so many rounds.
     patience : Patience or None
         Whether to stop early; the model is then the one of the best validation loss.
-    checkpoint : Checkpoint or None
-        Where to go on from, and to write each round to.
+    keeper : Keeper or None
+        Where to write each round to.
     """
 
     def __init__(
         self,
         federation: Federation,
+        state: TrainingState,
         average_rounds: int,
         patience: Patience | None,
-        checkpoint: Checkpoint | None = None,
+        keeper: Keeper | None = None,
     ):
         self.federation = federation
-        self.history: list[Round] = []
+        self.state = state
+        self._average_rounds = average_rounds
         self._patience = patience
-        self._recent: deque[Tensor] = deque(maxlen=average_rounds)
-        self._best: tuple[float, Tensor] = (np.inf, federation.theta)
-        self._n_waited = 0
-        self._checkpoint = checkpoint
-        if checkpoint is not None:
-            checkpoint.restore(self)
+        self._keeper = keeper
 
-    def rounds(self, engine: Engine, n_rounds: int) -> Iterator[Round]:
+    def rounds(self, engine: Engine, until: int) -> Iterator[Round]:
         """Train until there are that many rounds, or until patience ends."""
-        rounds = run_rounds(self.federation, engine)
-        least: tuple[float, Federation, int] = (np.inf, self.federation, 0)
-        while len(self.history) < n_rounds and not self._is_over():
+        least: tuple[float, TrainingState] = (np.inf, self.state)
+        while self.state.server.n_rounds < until and not self.is_over:
+            before = self.state
             try:
-                federation, report = next(rounds)
+                server, report = run_round(self.federation, before.server, engine)
             except FederatedTrainingError:
                 # The models just before the end are finite, but useless; that of least loss is not.
-                _, self.federation, n_good = least
-                del self.history[n_good:]
-                self._recent.clear()
+                self.state = replace(least[1], recent=())
                 raise
-            sent = self.federation  # what this round's losses are about
-            if report.loss < least[0]:
-                least = (report.loss, sent, len(self.history))
-            self.federation = federation
-            self.history.append(report)
-            self._recent.append(federation.theta)
-            self._watch(report.validation_loss, sent.theta)
-            if self._checkpoint is not None:
-                self._checkpoint.save(self)
+            # The loss is that of the model that was sent; where it is unknown, the last is kept.
+            if report.n_selected and not report.loss >= least[0]:
+                least = report.loss, before
+            self.state = replace(before, server=server, recent=self._recent(before))
+            if self._patience is not None:
+                report = self._watch(engine, report)
+            self.state = replace(self.state, history=(*before.history, report))
+            if self._keeper is not None:
+                self._keeper.save(self.state)
             yield report
+
+    @property
+    def is_over(self) -> bool:
+        """Whether patience has ended."""
+        return self._patience is not None and self.state.n_waited >= self._patience.n_rounds
 
     def model(self) -> Tensor:
         """The global model to keep, of shape (p,)."""
-        if self._patience is not None and np.isfinite(self._best[0]):
-            return self._best[1]
-        if len(self._recent) <= 1:
-            return self.federation.theta
-        return torch.stack(tuple(self._recent)).mean(0)
+        state = self.state
+        if self._patience is not None and state.best is not None:
+            return state.best
+        if not state.recent:
+            return state.server.theta
+        return torch.stack((*state.recent, state.server.theta)).mean(0)
 
-    def table(self) -> dict[str, NDArray[np.float64]]:
-        """History by column."""
-        names = list(vars(self.history[0]))
-        if self._patience is None:
-            names.remove("validation_loss")
-        return {name: np.array([getattr(r, name) for r in self.history]) for name in names}
-
-    def state(self) -> dict[str, Any]:
-        """All that later rounds depend on, in plain values and arrays; for a checkpoint."""
-        return {
-            "theta": self.federation.theta,
-            "state": dict(self.federation.state),
-            "stats": dict(vars(self.federation.stats)),
-            "history": [asdict(report) for report in self.history],
-            "recent": list(self._recent),
-            "best": self._best,
-            "n_waited": self._n_waited,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where `state` was taken; what follows is the same to the last bit."""
-        like = self.federation.theta
-        stats = copy.copy(self.federation.stats)
-        vars(stats).update(state["stats"])
-        self.history = [Round(**report) for report in state["history"]]
-        self.federation = replace(
-            self.federation,
-            theta=state["theta"].to(like),
-            state={name: value.to(like) for name, value in state["state"].items()},
-            stats=stats,
-            n_rounds=self.history[-1].round if self.history else self.federation.n_rounds,
+    def _recent(self, before: TrainingState) -> tuple[Tensor, ...]:
+        """The models after earlier rounds that count in the mean with the next one."""
+        models = (
+            before.recent if before.server.n_rounds == 0 else (*before.recent, before.server.theta)
         )
-        self._recent.extend(theta.to(like) for theta in state["recent"])
-        self._best = (state["best"][0], state["best"][1].to(like))
-        self._n_waited = state["n_waited"]
+        return models[len(models) - min(len(models), self._average_rounds - 1) :]
 
-    def _is_over(self) -> bool:
-        return self._patience is not None and self._n_waited >= self._patience.n_rounds
-
-    def _watch(self, validation_loss: float, sent: Tensor) -> None:
-        if self._patience is None:
-            return
-        if validation_loss < self._best[0] - self._patience.tol:
-            self._best = (validation_loss, sent)
-            self._n_waited = 0
+    def _watch(self, engine: Engine, report: Round) -> Round:
+        """Validate the model that the round ended with: always on the same rows."""
+        assert self._patience is not None
+        began, state = time.perf_counter(), self.state
+        loss = self._validation_loss(engine)
+        if loss < state.best_loss - self._patience.tol:
+            self.state = replace(state, best=state.server.theta, best_loss=loss, n_waited=0)
         else:
-            self._n_waited += 1
+            self.state = replace(state, n_waited=state.n_waited + 1)
+        asked, engine.asked = engine.asked, Traffic()
+        return replace(
+            report,
+            validation_loss=loss,
+            bytes_down=report.bytes_down + asked.down,
+            bytes_up=report.bytes_up + asked.up,
+            seconds=report.seconds + time.perf_counter() - began,
+        )
+
+    def _validation_loss(self, engine: Engine) -> float:
+        """Mean over the rows held out; NaN where not all of them could be asked."""
+        federation, server = self.federation, self.state.server
+        size = max(_PANEL_SIZE, federation.n_selected)
+        clients = panel(federation.plan.seed, server.stats.n_clients, size)
+        model = Model(server.theta, federation.plan)
+        try:
+            loss, weight = engine.ask(ValidationLoss(), clients, model)
+        except Unanswered as error:  # the loss on other rows would be no comparison
+            warnings.warn(
+                f"Round {server.n_rounds}: no validation loss, for {error}.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return float("nan")
+        return float(loss / weight) if weight > 0 else float("nan")

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from skfedfocal._data.rows import FederatedRows, dense_rows
-from skfedfocal.engines._engine import Engine, Updates
+from skfedfocal.engines._engine import Engine, Model, Task, Traffic, Unanswered, Updates
+from skfedfocal.engines._evaluate import Hits, ValidationLoss
 from skfedfocal.engines._loop import LoopEngine
 from skfedfocal.engines._many import ManyFederations, Request
 from skfedfocal.engines._vectorized import VectorizedEngine
@@ -12,10 +13,16 @@ __all__ = [
     "ENGINES",
     "Engine",
     "FederatedRows",
+    "Hits",
     "LoopEngine",
     "ManyFederations",
+    "Model",
     "Request",
+    "Task",
+    "Traffic",
+    "Unanswered",
     "Updates",
+    "ValidationLoss",
     "VectorizedEngine",
     "dense_rows",
 ]

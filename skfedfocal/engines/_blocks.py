@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skfedfocal._class_weight import of_rows
 from skfedfocal._data.batches import Block
 from skfedfocal._data.memory import Memory
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
-from skfedfocal.engines._evaluate import Evaluation, evaluate
+from skfedfocal.engines._evaluate import Hits, Predict
 
 _SEGMENT_VALUES = 1 << 21  # features fetched at a time: 8 MB in single precision
 
@@ -79,7 +80,7 @@ class BlockRows:
         self.mean_weights = np.ones(len(block.members))
         if class_weight is not None:
             owner, m = block.owners(), len(block.members)
-            of_row = class_weight[y] if class_weight.ndim == 1 else class_weight[owner, y]
+            of_row = of_rows(class_weight, y, owner)
             # Each client's rows weigh 1 on average, so that its steps keep their length.
             total = np.bincount(owner, self._row_weight, m)
             mean = np.bincount(owner, self._row_weight * of_row, m) / total
@@ -88,9 +89,9 @@ class BlockRows:
         self.labels = torch.from_numpy(y).to(like.device)
         self.weight = torch.from_numpy(weight).to(like)
 
-    def evaluate(self, predict: Callable[[Tensor], Tensor], plan: LocalPlan) -> Evaluation:
-        """How well a model, given by its logits, does on the rows of each client."""
-        return evaluate(predict, self._rows, self.block.members, plan)
+    def hits(self, predict: Predict, plan: LocalPlan) -> NDArray[np.float64]:
+        """Rows by class that a model, given by its logits, gets right, and all: (m, 2, C)."""
+        return Hits().judge(predict, self._rows, self.block.members, plan)
 
     def by_client(self, column: NDArray[np.int64], memory: Memory) -> Tensor:
         """Features client by client, (m, column[-1], ...), with those of step s from column[s] on.
@@ -105,10 +106,8 @@ class BlockRows:
         x = self._rows.features(places.ravel(), memory)
         return x.view(m, -1, *x.shape[1:])
 
-    def recalls(
-        self, predicted: Tensor, column: NDArray[np.int64], plan: LocalPlan
-    ) -> NDArray[np.float64]:
-        """Recall of each client from the classes predicted for its rows `by_client`."""
+    def hits_among(self, predicted: Tensor, column: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same from the classes predicted for the rows `by_client`."""
         block, n_classes = self.block, self._rows.n_classes
         hits = np.zeros((2, len(block.members) * n_classes))
         labels, found = self.labels.cpu().numpy(), predicted.cpu().numpy()
@@ -118,7 +117,7 @@ class BlockRows:
             cells = np.repeat(np.arange(k), w) * n_classes + y
             hit = found[:k, column[s] : column[s + 1]].ravel() == y
             hits += [np.bincount(cells, v, hits.shape[1]) for v in (weight * hit, weight)]
-        return plan.recall(*hits.reshape(2, -1, n_classes))
+        return hits.reshape(2, -1, n_classes).swapaxes(0, 1)
 
     def batch(self, step: int, x: Tensor) -> Batch:
         """The batch of a step, whose features are given, (k, width, ...)."""

@@ -4,55 +4,86 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skfedfocal._data.queries import Query
 from skfedfocal._local import LocalPlan
 from skfedfocal.engines._deltas import Deltas, DenseDeltas
 
+_ASKED_TOGETHER = 1 << 14  # clients whose answers are in memory at once
+
+
+@dataclass(frozen=True)
+class Model:
+    """A global model, and the plan whose loss and weights say what it is judged by."""
+
+    theta: Tensor
+    plan: LocalPlan
+
+
+@dataclass(frozen=True)
+class Task(Model):
+    """What the server has the clients of a cohort do in a round.
+
+    Attributes
+    ----------
+    theta : Tensor of shape (p,)
+        The global model, from which each client trains.
+    plan : LocalPlan
+        How it trains, and what it counts.
+    cohort : ndarray of shape (m,)
+        Numbers of the clients that take part.
+    round : int
+        Number of the round, from 0; with the plan's seed it determines all shuffling.
+    wants_recall : bool
+        Whether clients report their recall of the model they are sent.
+    """
+
+    cohort: NDArray[np.int64]
+    round: int
+    wants_recall: bool = False
+
+    @property
+    def needs_recall(self) -> bool:
+        """Whether clients evaluate the model they are sent, for themselves or to report it."""
+        return self.wants_recall or self.plan.focus is not None
+
 
 class Updates:
-    """Replies of m clients to the global model they were sent.
+    """Replies of m clients to a task; or one sum for all of them.
 
     Parameters
     ----------
     clients : ndarray of shape (m,)
-        Client numbers.
-    sizes : ndarray of shape (m,)
-        Sum of the sample weights of the client's rows.
-    mean_weights : ndarray of shape (m,)
-        Mean class weight of the client's rows; 1 without class weights. The client counts by its
-        size times this. With two classes it tells how many rows of each the client has.
-    losses : ndarray of shape (m,)
-        Mean of the local loss over the client's batches, as they were met in training.
+        Their numbers.
+    weights : ndarray of shape (m,) or (1,)
+        What each counts, or all of them together.
+    objective : ndarray of shape (m, 2) or (1, 2)
+        Mean of the local loss over the client's batches, as they were met in training, times the
+        weight of its rows; and that weight.
+    deltas : Tensor of shape (m, p) or (1, p), or Deltas
+        Local model minus global model; of a sum, the mean by these weights.
     recalls : ndarray of shape (m,) or None
-        Recall, on the client's own rows weighed by class, of the model it was sent.
-    validation : ndarray of shape (m, 2) or None
-        Sum of the objective's loss over the client's validation rows, of the model it was sent, and
-        their weight.
-    deltas : Tensor of shape (m, p) or Deltas
-        Local model minus global model.
+        Recall, on the client's own rows weighed by class, of the model it was sent, where wanted.
     """
 
     def __init__(
         self,
         clients: NDArray[np.int64],
-        sizes: NDArray[np.float64],
-        mean_weights: NDArray[np.float64],
-        losses: NDArray[np.float64],
-        recalls: NDArray[np.float64] | None,
-        validation: NDArray[np.float64] | None,
+        weights: NDArray[np.float64],
+        objective: NDArray[np.float64],
         deltas: Tensor | Deltas,
+        recalls: NDArray[np.float64] | None = None,
     ):
         self.clients = clients
-        self.sizes = sizes
-        self.mean_weights = mean_weights
-        self.losses = losses
+        self.weights = weights
+        self.objective = objective
         self.recalls = recalls
-        self.validation = validation
         self._deltas = DenseDeltas(deltas) if isinstance(deltas, Tensor) else deltas
 
     @property
@@ -60,78 +91,114 @@ class Updates:
         """Local model minus global model, of shape (m, p)."""
         return self._deltas.matrix()
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the scalars that come with the updates."""
+        scalars = (self.weights, self.objective, self.recalls)
+        return sum(values.nbytes for values in scalars if values is not None)
+
     def add_to(self, total: Tensor, weights: NDArray[np.float64]) -> None:
         """Add ``weights @ deltas`` to a total in double precision, of shape (p,)."""
         self._deltas.add_to(total, weights)
 
-    def finite(self) -> NDArray[np.bool_]:
-        """Which updates are finite throughout, of shape (m,)."""
-        return self._deltas.finite()
+    def good(self) -> NDArray[np.bool_]:
+        """Which replies can be used: finite throughout, with a weight of at least 0; (m,)."""
+        weighed = np.isfinite(self.weights) & (self.weights >= 0)
+        return self._deltas.finite() & weighed
 
     def take(self, keep: NDArray[np.bool_]) -> Updates:
         """Only some of the replies."""
         return Updates(
             self.clients[keep],
-            self.sizes[keep],
-            self.mean_weights[keep],
-            self.losses[keep],
-            None if self.recalls is None else self.recalls[keep],
-            None if self.validation is None else self.validation[keep],
+            self.weights[keep],
+            self.objective[keep],
             self.deltas[torch.as_tensor(keep)],
+            None if self.recalls is None else self.recalls[keep],
         )
 
 
-class Engine(ABC):
-    """A federation of clients that can be counted and trained."""
+@dataclass
+class Traffic:
+    """Bytes of questions and of answers to them."""
 
-    way = "somewhere else"  # how clients are trained, in words
+    down: int = 0
+    up: int = 0
+
+
+class Unanswered(RuntimeError):
+    """Raised where not all clients answer a question; says which and why."""
+
+
+@dataclass
+class Engine(ABC):
+    """A federation of clients that can be asked and trained.
+
+    Attributes
+    ----------
+    way : str
+        How clients are trained, in words.
+    asked : Traffic
+        What questions have cost since somebody last looked.
+    """
+
+    way = "somewhere else"
+    asked: Traffic = field(default_factory=Traffic, init=False)
 
     @property
     @abstractmethod
     def sizes(self) -> NDArray[np.float64]:
         """Sum of sample weights of each client, of shape (n_clients,)."""
 
+    @property
     @abstractmethod
-    def label_counts(self) -> NDArray[np.float64]:
-        """Weighted rows by client and class, of shape (n_clients, n_classes).
-
-        For selections that need each client's; others are content with `label_totals`.
-        """
-
-    def label_totals(self) -> NDArray[np.float64]:
-        """Weighted rows by class, summed over all clients, of shape (n_classes,)."""
-        return self.label_counts().sum(0)
+    def n_rows(self) -> NDArray[np.float64]:
+        """Number of rows of each client, of shape (n_clients,)."""
 
     @abstractmethod
-    def train(
-        self,
-        theta: Tensor,
-        cohort: NDArray[np.int64],
-        round_: int,
-        plan: LocalPlan,
-        *,
-        want_recall: bool = False,
-        want_validation: bool = False,
-    ) -> Iterator[Updates]:
-        """Train the clients of the cohort from the global model, each on its own rows.
-
-        Parameters
-        ----------
-        theta : Tensor of shape (p,)
-            The global model.
-        cohort : ndarray of shape (m,)
-            Numbers of the clients that take part.
-        round_ : int
-            Number of the round, from 0; with the plan's seed it determines all shuffling.
-        plan : LocalPlan
-            How each client trains.
-        want_recall : bool, default=False
-            Whether clients report their recall of the global model.
-        want_validation : bool, default=False
-            Whether clients report the loss of the global model on their validation rows.
+    def train(self, task: Task) -> Iterator[Updates]:
+        """Train the clients of the task's cohort, each on its own rows.
 
         Yields
         ------
         updates : Updates
             The replies, in blocks of any size and order.
         """
+
+    def ask(
+        self,
+        query: Query,
+        clients: NDArray[np.int64] | None = None,
+        model: Model | None = None,
+    ) -> NDArray[np.float64]:
+        """The sum of the clients' answers; of all clients where none are named.
+
+        Raises
+        ------
+        Unanswered
+            If one of them gives no answer.
+        """
+        clients = np.arange(len(self.sizes)) if clients is None else clients
+        parts = np.split(clients, range(_ASKED_TOGETHER, len(clients), _ASKED_TOGETHER))
+        total = self._asked(query, parts[0], model).sum(0)
+        for part in parts[1:]:
+            total = total + self._asked(query, part, model).sum(0)
+        return total
+
+    def ask_each(self, query: Query) -> NDArray[np.float64]:
+        """The answers of all clients one by one, of shape (n_clients, ...)."""
+        return self._asked(query, np.arange(len(self.sizes)), None)
+
+    def _asked(
+        self, query: Query, clients: NDArray[np.int64], model: Model | None
+    ) -> NDArray[np.float64]:
+        found = self._answers(query, clients, model)
+        self.asked.up += found.nbytes
+        if model is not None:
+            self.asked.down += len(clients) * model.theta.numel() * model.theta.element_size()
+        return found
+
+    @abstractmethod
+    def _answers(
+        self, query: Query, clients: NDArray[np.int64], model: Model | None
+    ) -> NDArray[np.float64]:
+        """Answers of some clients, of shape (m, ...)."""

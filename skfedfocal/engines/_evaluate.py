@@ -3,99 +3,123 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skfedfocal._class_weight import of_rows
 from skfedfocal._data.memory import Memory
+from skfedfocal._data.queries import Query
 from skfedfocal._data.rows import FederatedRows
+from skfedfocal._disclosure import HITS, VALIDATION_LOSS
 from skfedfocal._local import LocalPlan
 
 _SEGMENT_VALUES = 1 << 17  # features evaluated at a time, so that activations stay in the cache
 
 
+Predict = Callable[[Tensor], Tensor]  # from rows (n, ...) to logits (n, n_classes)
+
+
+class ModelQuery(Query):
+    """A question about a model: clients answer it by what the model says of their rows."""
+
+    def answer(self, X: Any, y: Any, sample_weight: NDArray[np.float64] | None) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} is about a model, which only an engine can judge.")
+
+    def judge(
+        self,
+        predict: Predict,
+        rows: FederatedRows,
+        clients: NDArray[np.int64],
+        plan: LocalPlan,
+    ) -> NDArray[np.float64]:
+        """Answers of the clients, of shape (m, ...), to a model given by its logits."""
+        raise NotImplementedError
+
+
+class ValidationLoss(ModelQuery):
+    """Sum of the objective's loss over the rows held out, and of their weights: (2,)."""
+
+    discloses = frozenset({VALIDATION_LOSS})
+    held_out = True
+
+    def judge(
+        self,
+        predict: Predict,
+        rows: FederatedRows,
+        clients: NDArray[np.int64],
+        plan: LocalPlan,
+    ) -> NDArray[np.float64]:
+        counts = rows.label_counts(clients) if plan.needs_own_counts else None
+        class_weight = plan.class_weights(counts)
+        sums = np.zeros((2, len(clients)))
+        for part in _parts(predict, rows, clients, plan, counts):
+            weight = part.weight * of_rows(class_weight, part.labels, part.owner)
+            y = torch.as_tensor(part.labels, device=part.logits.device)
+            losses = plan.loss(part.logits, y, part.constants).cpu().numpy()
+            _add(sums, part.owner, (weight * losses, weight))
+        return sums.T
+
+
+class Hits(ModelQuery):
+    """Weight of the rows of each class that the model gets right, and of all: (2, n_classes)."""
+
+    discloses = frozenset({HITS})
+
+    def judge(
+        self,
+        predict: Predict,
+        rows: FederatedRows,
+        clients: NDArray[np.int64],
+        plan: LocalPlan,
+    ) -> NDArray[np.float64]:
+        cells = np.zeros((2, len(clients) * rows.n_classes))
+        counts = rows.label_counts(clients) if plan.needs_own_counts else None
+        for part in _parts(predict, rows, clients, plan, counts):
+            decided = plan.loss.decide(part.logits, part.constants).cpu().numpy()
+            hit = part.weight * (decided == part.labels)
+            _add(cells, part.owner * rows.n_classes + part.labels, (hit, part.weight))
+        return cells.reshape(2, len(clients), rows.n_classes).swapaxes(0, 1)
+
+
 @dataclass(frozen=True)
-class Evaluation:
-    """Sums over the rows of each of m clients.
+class _Part:
+    """Some rows of some clients, and what a model says of them."""
 
-    Attributes
-    ----------
-    hits, counts : ndarray of shape (m, n_classes)
-        Weight of the rows of each class that the model gets right, and of all.
-    recall : ndarray of shape (m,)
-        Of each client, as the plan weighs it.
-    loss, weight : ndarray of shape (m,)
-        Sums of the rows' losses, by their weight in the objective, and of these weights; zero where
-        they were not asked for.
-    """
-
-    hits: NDArray[np.float64]
-    counts: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    loss: NDArray[np.float64]
+    owner: NDArray[np.int64]
+    labels: NDArray[np.int64]
     weight: NDArray[np.float64]
+    logits: Tensor
+    constants: Tensor | None
 
 
-def evaluate(
-    predict: Callable[[Tensor], Tensor],
+def _parts(
+    predict: Predict,
     rows: FederatedRows,
-    members: NDArray[np.int64],
+    clients: NDArray[np.int64],
     plan: LocalPlan,
-    *,
-    want_loss: bool = False,
-) -> Evaluation:
-    """Evaluate one model, given by its logits, on the rows of the given clients.
-
-    Parameters
-    ----------
-    predict : callable
-        From rows (n, ...) to logits (n, n_classes).
-    rows : FederatedRows
-        Where the rows are.
-    members : ndarray of shape (m,)
-        Client numbers.
-    plan : LocalPlan
-        Its loss and class weights make the objective; it weighs the recall.
-    want_loss : bool, default=False
-        Whether the objective is evaluated too.
-
-    Returns
-    -------
-    evaluation : Evaluation
-        Of each client.
-    """
-    offsets, sizes = rows.layout.offsets, rows.layout.sizes_of(members)
-    owners = np.repeat(np.arange(len(members)), sizes)
-    places = np.arange(len(owners)) + np.repeat(offsets[members] - np.cumsum(sizes) + sizes, sizes)
-    cells = np.zeros((2, len(members) * rows.n_classes))
-    sums = np.zeros((2, len(members)))
-    label_counts = rows.label_counts(members) if plan.needs_own_counts else None
-    class_weight, memory = plan.class_weights(label_counts), Memory()
+    own_counts: NDArray[np.float64] | None,
+) -> Iterator[_Part]:
+    """All rows of the clients, as many at a time as the cache holds."""
+    offsets, sizes = rows.layout.offsets, rows.layout.sizes_of(clients)
+    owners = np.repeat(np.arange(len(clients)), sizes)
+    places = np.arange(len(owners)) + np.repeat(offsets[clients] - np.cumsum(sizes) + sizes, sizes)
+    memory = Memory()
     step = max(256, _SEGMENT_VALUES // max(1, math.prod(rows.X.shape[1:])))
     for lo in range(0, len(places), step):
         here, owner = places[lo : lo + step], owners[lo : lo + step]
         labels = rows.labels(here)
-        weight = np.broadcast_to(rows.weights(here), labels.shape)
         logits = predict(rows.features(here, memory))
-        y = torch.as_tensor(labels, device=logits.device)
-        constants = plan.loss_constants(label_counts, logits)
+        constants = plan.loss_constants(own_counts, logits)
         if constants is not None and constants.ndim == 2:
             constants = constants[torch.as_tensor(owner)]
-        hit = (plan.loss.decide(logits, constants) == y).cpu().numpy()
-        _add(cells, owner * rows.n_classes + labels, (weight * hit, weight))
-        if not want_loss:
-            continue
-        if class_weight is not None:
-            of_class = class_weight.ndim == 1
-            weight = weight * (class_weight[labels] if of_class else class_weight[owner, labels])
-        losses = plan.loss(logits, y, constants).cpu().numpy()
-        _add(sums, owner, (weight * losses, weight))
-    hits, counts = cells.reshape(2, len(members), rows.n_classes)
-    return Evaluation(hits, counts, plan.recall(hits, counts), *sums)
+        weight = np.broadcast_to(rows.sample_weights(here), labels.shape)
+        yield _Part(owner, labels, weight, logits, constants)
 
 
 def _add(

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skfedfocal._class_weight import of_rows
+from skfedfocal._data.queries import Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import flatten, load_flat, trainable
 from skfedfocal._random import layers_seed, shuffled_places
-from skfedfocal.engines._engine import Engine, Updates
-from skfedfocal.engines._evaluate import Evaluation, evaluate
+from skfedfocal.engines._engine import Model, Task, Updates
+from skfedfocal.engines._evaluate import Hits
+from skfedfocal.engines._in_process import InProcessEngine
 
 
-class LoopEngine(Engine):
+class LoopEngine(InProcessEngine):
     """Trains each client by itself, batch by batch, as the method's description reads."""
 
     way = "one client after the other"
@@ -26,43 +29,40 @@ class LoopEngine(Engine):
     def __init__(
         self, module: nn.Module, rows: FederatedRows, held_out: FederatedRows | None = None
     ):
-        self.module = copy.deepcopy(module)
-        self.rows = rows
-        self.held_out = held_out
+        super().__init__(copy.deepcopy(module), rows, held_out)
 
-    @property
-    def sizes(self) -> NDArray[np.float64]:
-        return self.rows.sizes
+    def logits(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
+        load_flat(self.module, theta)
 
-    def label_counts(self) -> NDArray[np.float64]:
-        return self.rows.label_counts(np.arange(len(self.sizes)))
+        def predict(x: Tensor) -> Tensor:
+            self.module.eval()
+            with torch.no_grad():
+                return self.module(x)
 
-    def label_totals(self) -> NDArray[np.float64]:
-        return self.rows.label_totals()
+        return predict
 
-    def train(
-        self,
-        theta: Tensor,
-        cohort: NDArray[np.int64],
-        round_: int,
-        plan: LocalPlan,
-        *,
-        want_recall: bool = False,
-        want_validation: bool = False,
-    ) -> Iterator[Updates]:
-        for client in cohort:
-            load_flat(self.module, theta)
-            recalls = self._evaluate(self.rows, client, plan).recall if want_recall else None
-            validation = self._validate(client, plan) if want_validation else None
-            loss, mean_weight = self._train_client(client, round_, plan)
+    def _answers(
+        self, query: Query, clients: NDArray[np.int64], model: Model | None
+    ) -> NDArray[np.float64]:
+        answers = super()._answers  # each by itself, as at sites: products depend on the batch
+        return np.concatenate([answers(query, clients[[i]], model) for i in range(len(clients))])
+
+    def train(self, task: Task) -> Iterator[Updates]:
+        plan = task.plan
+        for client in task.cohort:
+            recall = None
+            if task.needs_recall:
+                hits = Hits().judge(self.logits(task.theta), self.rows, np.array([client]), plan)
+                recall = plan.recall(hits[:, 0], hits[:, 1])
+            load_flat(self.module, task.theta)
+            loss, mean_weight = self._train_client(client, task.round, plan)
+            row_weight = self.sizes[[client]] * mean_weight
             yield Updates(
                 clients=np.array([client]),
-                sizes=self.sizes[[client]],
-                mean_weights=np.array([mean_weight]),
-                losses=np.array([loss]),
-                recalls=recalls,
-                validation=validation,
-                deltas=(flatten(self.module) - theta)[None],
+                weights=plan.weigh(row_weight, self.n_rows[[client]], recall),
+                objective=np.column_stack([row_weight * loss, row_weight]),
+                deltas=(flatten(self.module) - task.theta)[None],
+                recalls=recall if task.wants_recall else None,
             )
 
     def _train_client(self, client: int, round_: int, plan: LocalPlan) -> tuple[float, float]:
@@ -90,7 +90,7 @@ class LoopEngine(Engine):
                     y = self.rows.labels(places)
                     weights = np.broadcast_to(self.rows.weights(places), y.shape)
                     if class_weight is not None:
-                        weights = weights * class_weight[y] / (mean_weight or 1.0)
+                        weights = weights * of_rows(class_weight, y) / (mean_weight or 1.0)
                     logits = self.module(self.rows.features(places))
                     losses = plan.loss(logits, torch.as_tensor(y, device=logits.device), constants)
                     weighted = losses * torch.as_tensor(weights.copy()).to(losses)
@@ -102,15 +102,3 @@ class LoopEngine(Engine):
                         sgd_step(params, list(gradients), momenta, start, plan)
                     batch_losses.append(float(loss.detach()))
         return float(np.mean(batch_losses)), mean_weight
-
-    def _evaluate(
-        self, rows: FederatedRows, client: int, plan: LocalPlan, *, want_loss: bool = False
-    ) -> Evaluation:
-        self.module.eval()
-        with torch.no_grad():
-            return evaluate(self.module, rows, np.array([client]), plan, want_loss=want_loss)
-
-    def _validate(self, client: int, plan: LocalPlan) -> NDArray[np.float64]:
-        assert self.held_out is not None
-        found = self._evaluate(self.held_out, client, plan, want_loss=True)
-        return np.stack([found.loss, found.weight], 1)

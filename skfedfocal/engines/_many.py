@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,39 +13,25 @@ from torch import Tensor, nn
 from skfedfocal._data.batches import Block, schedule
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.rows import FederatedRows
-from skfedfocal._local import LocalPlan
 from skfedfocal._module import ParameterLayout
 from skfedfocal.engines._blocks import BlockRows
 from skfedfocal.engines._deltas import StackedDeltas
-from skfedfocal.engines._engine import Updates
+from skfedfocal.engines._engine import Task, Updates
+from skfedfocal.engines._evaluate import Hits
 from skfedfocal.engines._kernels.choice import choose_kernel
 from skfedfocal.engines._vectorized import VectorizedEngine
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one federation asks of its clients in a round.
+    """What one federation asks of its clients in a round, and on which part of the rows.
 
-    Attributes
-    ----------
-    theta : Tensor of shape (p,)
-        Its global model.
-    cohort : ndarray of shape (m,)
-        Numbers of its clients that take part.
-    part : int
-        Which part of the rows its clients train on.
-    plan : LocalPlan
-        How; plans of one round differ in class weights, for training and for the recall, and in
-        loss constants only.
-    want_recall : bool
-        Whether clients report their recall of the global model.
+    The plans of one round differ in class weights, for training and for the recall, and in
+    loss constants only.
     """
 
-    theta: Tensor
-    cohort: NDArray[np.int64]
+    task: Task
     part: int
-    plan: LocalPlan
-    want_recall: bool
 
 
 class ManyFederations:
@@ -75,29 +61,26 @@ class ManyFederations:
         self.kernel = choose_kernel(module, rows)
         self.engines = [VectorizedEngine(module, rows.regroup(part)) for part in parts]
 
-    def train(self, requests: Sequence[Request], round_: int) -> Iterator[tuple[int, Updates]]:
+    def train(self, requests: Sequence[Request]) -> Iterator[tuple[int, Updates]]:
         """Yield the replies in blocks, each with the number of the request it answers."""
-        n_clients = max(len(request.cohort) for request in requests)
-        if n_clients < self.kernel.block_size:
-            yield from self._side_by_side(requests, round_)
+        if max(len(r.task.cohort) for r in requests) < self.kernel.block_size:
+            yield from self._side_by_side(requests)
             return
         for i, r in enumerate(requests):  # one federation fills a block by itself
-            cohort = r.cohort[self.engines[r.part].sizes[r.cohort] > 0]
-            engine = self.engines[r.part]
-            for reply in engine.train(r.theta, cohort, round_, r.plan, want_recall=r.want_recall):
+            engine, cohort = self.engines[r.part], r.task.cohort
+            there = replace(r.task, cohort=cohort[engine.sizes[cohort] > 0])
+            for reply in engine.train(there):
                 yield i, reply
 
-    def _side_by_side(
-        self, requests: Sequence[Request], round_: int
-    ) -> Iterator[tuple[int, Updates]]:
+    def _side_by_side(self, requests: Sequence[Request]) -> Iterator[tuple[int, Updates]]:
         """Clients of several federations in one block."""
-        plan = requests[0].plan
-        whose = np.concatenate([np.full(len(r.cohort), i) for i, r in enumerate(requests)])
-        cohort = np.concatenate([r.cohort for r in requests])
-        members = np.concatenate([r.cohort + r.part * self.n_clients for r in requests])
+        plan, round_ = requests[0].task.plan, requests[0].task.round
+        whose = np.concatenate([np.full(len(r.task.cohort), i) for i, r in enumerate(requests)])
+        cohort = np.concatenate([r.task.cohort for r in requests])
+        members = np.concatenate([r.task.cohort + r.part * self.n_clients for r in requests])
         there = self.rows.layout.sizes_of(members) > 0  # a part may leave a client without rows
         whose, cohort, members = whose[there], cohort[there], members[there]
-        starts = [self.layout.split(r.theta) for r in requests]
+        starts = [self.layout.split(r.task.theta) for r in requests]
         start = [torch.stack(leaves) for leaves in zip(*starts, strict=True)]
         for block in schedule(
             members,
@@ -116,31 +99,46 @@ class ManyFederations:
             losses = self.kernel.train_stacks(stacks, own, rows, round_, plan)
             for i in np.unique(of):
                 mine = np.flatnonzero(of == i)
-                clients, r, recalls = cohort[block.positions[mine]], requests[i], None
-                if r.want_recall:
-                    recalls = self.engines[r.part].evaluate(starts[i], clients, r.plan).recall
+                deltas = StackedDeltas([s[torch.as_tensor(mine)] for s in stacks], starts[i])
+                clients, members_here = cohort[block.positions[mine]], block.members[mine]
+                row_weight = self.rows.sizes[members_here] * rows.mean_weights[mine]
                 yield (
                     int(i),
-                    Updates(
-                        clients=clients,
-                        sizes=self.rows.sizes[block.members[mine]],
-                        mean_weights=rows.mean_weights[mine],
-                        losses=losses[mine],
-                        recalls=recalls,
-                        validation=None,
-                        deltas=StackedDeltas([s[torch.as_tensor(mine)] for s in stacks], starts[i]),
+                    self._reply(
+                        requests[i], clients, members_here, row_weight, losses[mine], deltas
                     ),
                 )
+
+    def _reply(
+        self,
+        request: Request,
+        clients: NDArray[np.int64],
+        members: NDArray[np.int64],
+        row_weight: NDArray[np.float64],
+        losses: NDArray[np.float64],
+        deltas: StackedDeltas,
+    ) -> Updates:
+        task, engine, recalls = request.task, self.engines[request.part], None
+        if task.needs_recall:
+            hits = Hits().judge(engine.logits(task.theta), engine.rows, clients, task.plan)
+            recalls = task.plan.recall(hits[:, 0], hits[:, 1])
+        return Updates(
+            clients=clients,
+            weights=task.plan.weigh(row_weight, self.rows.layout.sizes_of(members), recalls),
+            objective=np.column_stack([row_weight * losses, row_weight]),
+            deltas=deltas,
+            recalls=recalls if task.wants_recall else None,
+        )
 
     def _rows(
         self, requests: Sequence[Request], block: Block, of: NDArray[np.int64], like: Tensor
     ) -> BlockRows:
         counts = self.rows.label_counts(block.members)
-        weights = [requests[i].plan.class_weights(c) for i, c in zip(of, counts, strict=True)]
+        weights = [requests[i].task.plan.class_weights(c) for i, c in zip(of, counts, strict=True)]
         class_weight = None
         if any(w is not None for w in weights):
             one = np.ones(self.rows.n_classes)
             class_weight = np.stack([one if w is None else w for w in weights])
-        constants = [c for i in of if (c := requests[i].plan.constants) is not None]
+        constants = [c for i in of if (c := requests[i].task.plan.constants) is not None]
         stacked = torch.stack(constants).to(like) if constants else None
         return BlockRows(block, self.rows, class_weight, stacked, like)

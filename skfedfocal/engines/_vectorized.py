@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 import numpy as np
@@ -16,15 +16,15 @@ from skfedfocal._local import LocalPlan
 from skfedfocal._module import ParameterLayout
 from skfedfocal.engines._blocks import BlockRows
 from skfedfocal.engines._crew import Crew
-from skfedfocal.engines._engine import Engine, Updates
-from skfedfocal.engines._evaluate import Evaluation, evaluate
+from skfedfocal.engines._engine import Task, Updates
+from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.engines._kernels.choice import choose_kernel
 from skfedfocal.engines._kernels.dual import DualKernel
 from skfedfocal.engines._kernels.kernel import Kernel
 from skfedfocal.engines._kernels.mlp import MLPKernel
 
 
-class VectorizedEngine(Engine):
+class VectorizedEngine(InProcessEngine):
     """Trains a block of clients side by side on stacked parameters.
 
     The kernel (how a block's forward and backward pass is done) is chosen by the module; the
@@ -34,9 +34,7 @@ class VectorizedEngine(Engine):
     def __init__(
         self, module: nn.Module, rows: FederatedRows, held_out: FederatedRows | None = None
     ):
-        self.module = module
-        self.rows = rows
-        self.held_out = held_out
+        super().__init__(module, rows, held_out)
         self.layout = ParameterLayout.of(module)
         self.kernel = choose_kernel(module, rows)
         self.dual = DualKernel(module) if isinstance(self.kernel, MLPKernel) else None
@@ -44,34 +42,21 @@ class VectorizedEngine(Engine):
         self.way = self.kernel.way
         self.crew = Crew(torch.get_num_threads() if on_cpu and self.kernel.threads_well else 1)
 
-    @property
-    def sizes(self) -> NDArray[np.float64]:
-        return self.rows.sizes
-
-    def label_counts(self) -> NDArray[np.float64]:
-        return self.rows.label_counts(np.arange(len(self.sizes)))
-
-    def label_totals(self) -> NDArray[np.float64]:
-        return self.rows.label_totals()
-
-    def train(
-        self,
-        theta: Tensor,
-        cohort: NDArray[np.int64],
-        round_: int,
-        plan: LocalPlan,
-        *,
-        want_recall: bool = False,
-        want_validation: bool = False,
-    ) -> Iterator[Updates]:
+    def logits(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         start = self.layout.split(theta)
-        kernel = self._kernel(plan, self.rows.layout.sizes_of(cohort))
+        return lambda x: self.kernel.predict(start, x)
+
+    def train(self, task: Task) -> Iterator[Updates]:
+        if len(task.cohort) == 0:
+            return
+        plan, start = task.plan, self.layout.split(task.theta)
+        kernel = self._kernel(plan, self.rows.layout.sizes_of(task.cohort))
         self.way = kernel.way
         blocks = schedule(
-            cohort,
+            task.cohort,
             self.rows.layout.offsets,
             seed=plan.seed,
-            round_=round_,
+            round_=task.round,
             n_epochs=plan.n_epochs,
             batch_size=plan.batch_size,
             block_size=kernel.block_size,
@@ -83,55 +68,32 @@ class VectorizedEngine(Engine):
         def work(block: Block) -> Updates:
             twin = idle.get()
             try:
-                return self._train_block(
-                    twin, start, block, round_, plan, theta, want_recall, want_validation
-                )
+                return self._train_block(twin, start, block, task)
             finally:
                 idle.put(twin)
 
         yield from self.crew.run(blocks, work)
 
     def _train_block(
-        self,
-        kernel: Kernel,
-        start: list[Tensor],
-        block: Block,
-        round_: int,
-        plan: LocalPlan,
-        like: Tensor,
-        want_recall: bool,
-        want_validation: bool,
+        self, kernel: Kernel, start: list[Tensor], block: Block, task: Task
     ) -> Updates:
-        validation = None
-        if want_validation:
-            assert self.held_out is not None
-            found = evaluate(
-                lambda x: kernel.predict(start, x),
-                self.held_out,
-                block.members,
-                plan,
-                want_loss=True,
-            )
-            validation = np.stack([found.loss, found.weight], 1)
+        plan = task.plan
         counts = self.rows.label_counts(block.members) if plan.needs_own_counts else None
-        class_weight, constants = plan.class_weights(counts), plan.loss_constants(counts, like)
-        rows = BlockRows(block, self.rows, class_weight, constants, like)
-        deltas, losses, recalls = kernel.train(start, rows, round_, plan, want_recall=want_recall)
+        constants = plan.loss_constants(counts, task.theta)
+        rows = BlockRows(block, self.rows, plan.class_weights(counts), constants, task.theta)
+        deltas, losses, hits = kernel.train(
+            start, rows, task.round, plan, want_hits=task.needs_recall
+        )
+        recalls = None if hits is None else plan.recall(hits[:, 0], hits[:, 1])
+        row_weight = self.sizes[block.members] * rows.mean_weights
+        n_rows = self.rows.layout.sizes_of(block.members)
         return Updates(
             clients=block.members,
-            sizes=self.sizes[block.members],
-            mean_weights=rows.mean_weights,
-            losses=losses,
-            recalls=recalls,
-            validation=validation,
+            weights=plan.weigh(row_weight, n_rows, recalls),
+            objective=np.column_stack([row_weight * losses, row_weight]),
             deltas=deltas,
+            recalls=recalls if task.wants_recall else None,
         )
-
-    def evaluate(
-        self, start: list[Tensor], members: NDArray[np.int64], plan: LocalPlan
-    ) -> Evaluation:
-        """Evaluate a global model (*shape) on the rows of the given clients."""
-        return evaluate(lambda x: self.kernel.predict(start, x), self.rows, members, plan)
 
     def _kernel(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> Kernel:
         if self.dual is not None and self.dual.pays(plan, sizes):

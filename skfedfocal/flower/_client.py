@@ -9,10 +9,11 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from skfedfocal import __version__
+from skfedfocal._module import module_name
+from skfedfocal._version import __version__
+from skfedfocal.engines import Model
 from skfedfocal.flower import _site
 from skfedfocal.flower._messages import (
-    module_name,
     read_facts,
     read_plan,
     read_theta,
@@ -48,9 +49,9 @@ def make_client_app(load_data: LoadData | None = None, *, module: Any = None) ->
     node's number, which changes the order of sites and so the random streams.
 
     What leaves the site: in round 0 names of columns, labels that occur and the number of rows, and
-    where the estimator needs them label counts and the columns' means and variances; each round
-    the model update and the mean training loss, and where asked for the recall and the
-    validation loss. Of an exception its type; what it says stays in the site's log.
+    where the estimator needs them label counts and sums of columns; each round the model update,
+    what it counts and the mean training loss, and where asked for the recall or the validation
+    loss. Of an exception its type; what it says stays in the site's log.
 
     Examples
     --------
@@ -69,9 +70,14 @@ def make_client_app(load_data: LoadData | None = None, *, module: Any = None) ->
         _check_module(request["module"], module)
         return RecordDict({"facts": write_facts(_site.statistics(rows(context), request))})
 
-    def counts(content: RecordDict, context: Context) -> RecordDict:
+    def ask(content: RecordDict, context: Context) -> RecordDict:
         task = _task_of(content, context)
-        return RecordDict({"facts": write_facts(_site.recount(rows(context), task))})
+        model = None
+        if "theta" in content:
+            _check_module(task["module"], module)
+            model = Model(read_theta(content), read_plan(task["plan"]))
+        answer = _site.answer(rows(context), task, model, module)
+        return RecordDict({"facts": write_facts({"answer": answer})})
 
     def train(content: RecordDict, context: Context) -> RecordDict:
         task = _task_of(content, context)
@@ -80,7 +86,7 @@ def make_client_app(load_data: LoadData | None = None, *, module: Any = None) ->
         return write_updates(_site.train(rows(context), task, theta, plan, module))
 
     app.query("statistics")(_answer(statistics))
-    app.query("counts")(_answer(counts))
+    app.query("ask")(_answer(ask))
     app.train()(_answer(train))
     return app
 

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,21 +16,21 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
 from torch import nn
 
-from skfedfocal import __version__
-from skfedfocal._data.moments import Moments, merge, standard_scale
+from skfedfocal._data.moments import Moments, column_moments, standard_scale
+from skfedfocal._data.queries import Sizes, settle
 from skfedfocal._estimators.base import BaseFederatedClassifier
-from skfedfocal._estimators.files import describe
-from skfedfocal._module import check_module, load_flat, takes_indices
+from skfedfocal._module import check_module, module_name, takes_indices
 from skfedfocal._plain import to_plain
-from skfedfocal._training.checkpoint import Checkpoint
-from skfedfocal._training.rounds import FederatedTrainingError
+from skfedfocal._training.assembly import Setup
+from skfedfocal._training.tally import FederatedTrainingError
+from skfedfocal.engines import Engine, Traffic, Unanswered
 from skfedfocal.flower._engine import GridEngine, TooFewClients
 from skfedfocal.flower._exchange import NoReply, ask
-from skfedfocal.flower._messages import STATISTICS, module_name
-from skfedfocal.flower._sites import Site, SiteError, aligned_counts, check_fits, check_names
+from skfedfocal.flower._messages import STATISTICS
+from skfedfocal.flower._sites import Site, SiteError, check_fits, check_names
+from skfedfocal.losses import Loss
 from skfedfocal.preprocessing import FederatedStandardScaler
 
 _POLL_SECONDS = 0.5
@@ -48,18 +49,28 @@ class Coordinator:
     min_clients : int
     timeout : float
         Seconds for each exchange.
+    checkpoint : str, path-like or None
+        Where the training is written down.
     """
 
-    def __init__(self, grid: Grid, estimator: Any, classes: Any, min_clients: int, timeout: float):
+    def __init__(
+        self,
+        grid: Grid,
+        estimator: Any,
+        classes: Any,
+        min_clients: int,
+        timeout: float,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ):
         self.grid = grid
-        self.scaler, self.classifier = _parts(estimator)
+        self.scaler, self.classifier = parts_of(estimator)
         self.estimator = estimator
         self.allowed = None if classes is None else np.unique(classes)
         self.min_clients = min_clients
         self.timeout = timeout
+        self.checkpoint = checkpoint
         self.sites: list[Site] = []
-        self.classifier._validate_params()
-        self.loss = self.classifier._resolve_loss()
+        self.classifier.check()
         if min_clients < 1 or timeout <= 0:
             raise ValueError(
                 "min_clients must be at least 1 and timeout above 0; "
@@ -107,11 +118,7 @@ class Coordinator:
 
     def _ask(self, nodes: Sequence[int]) -> tuple[list[Site], list[tuple[str, NoReply]]]:
         """Statistics of the nodes; and who gave none, by name where it is known."""
-        request = {
-            "module": module_name(self.classifier.module),
-            "label_counts": self._wants_label_counts,
-            "moments": self.scaler is not None,
-        }
+        request = {"module": module_name(self.classifier.module), "digest": self._needs_digest}
         answers, failures = ask(self.grid, dict.fromkeys(nodes, request), STATISTICS, self.timeout)
         found = [Site(who, node, facts) for node, (who, facts) in answers.items()]
         failed = [
@@ -119,14 +126,6 @@ class Coordinator:
             for node, no in failures.items()
         ]
         return found, failed
-
-    @property
-    def _wants_label_counts(self) -> bool:
-        """Whether round 0 should bring label counts along, which saves an exchange."""
-        if self.classifier.early_stopping:
-            return False  # of the rows left for training, asked for later
-        weighted = self.classifier.class_weight in ("balanced", "effective")
-        return weighted or self.loss.counts == "federated"
 
     def _recognise(self, online: set[int]) -> None:
         """Find sites that came back as another node."""
@@ -138,51 +137,67 @@ class Coordinator:
             site = lost.get(back.name)
             if site is None:
                 continue
-            same = ("size", "n_rows", "row_shape", "columns")
-            if all(to_plain(back.facts[k]) == to_plain(site.facts[k]) for k in same):
+            same = ("size", "n_rows", "row_shape", "columns", "digest")
+            if all(to_plain(back.facts.get(k)) == to_plain(site.facts.get(k)) for k in same):
                 site.node = back.node
 
     # -- training ------------------------------------------------------------------------------
 
-    def train(self, checkpoint: str | os.PathLike[str] | None) -> None:
+    def train(self) -> None:
         """Run the rounds and store the fitted state, also that of a training that broke off."""
         classifier = self.classifier
         go_on = classifier.warm_start and hasattr(classifier, "theta_")
-        classes = self._classes(go_on)
-        with Checkpoint.open(checkpoint, self._identity(classes)) as saved:
-            if go_on:
-                seed = classifier.seed_
-            elif saved is not None and saved.seed is not None:
-                seed = saved.seed
-            else:
-                seed = int(check_random_state(classifier.random_state).randint(2**31 - 1))
-            if saved is not None:
-                saved.seed = seed
-            total = self._merge_moments()
-            row_shape = tuple(self.sites[0].facts["row_shape"])
-            module = self._module(row_shape, len(classes), seed, go_on)
-            engine = self._engine(classes, row_shape, seed, total)
-            before = getattr(classifier, "theta_", None)
-            names = np.array([site.name for site in self.sites])
-            try:
-                classifier._run(
-                    engine,
-                    module,
-                    self.loss,
-                    classes,
-                    names,
-                    row_shape,
-                    seed,
-                    classifier.n_rounds,
-                    go_on=go_on,
-                    checkpoint=saved,
-                )
-            except TooFewClients as error:
-                raise FederatedTrainingError(str(error)) from error
-            finally:
-                if getattr(classifier, "theta_", None) is not before:  # else all is as it was
-                    self._keep_features(total, row_shape)
-                classifier.site_failures_ = [asdict(failure) for failure in engine.failures]
+        classes, first = self._classes(go_on), self.sites[0].facts
+        row_shape = tuple(first["row_shape"])
+        digests = [site.facts.get("digest") for site in self.sites]
+        data = None if None in digests else " ".join(map(str, digests))
+        names = np.array([site.name for site in self.sites])
+        engine = self._engine(classes, row_shape)
+        before, total = getattr(classifier, "theta_", None), None
+        try:
+            total = self._prepare(engine)
+            classifier._train_over(
+                partial(self._connect, engine),
+                partial(Setup, classes, names, row_shape, data),
+                classifier.n_rounds,
+                go_on=go_on,
+                checkpoint=self.checkpoint,
+                identity={
+                    "scaler": None if self.scaler is None else type(self.scaler).__name__,
+                    "rows of the sites": [site.facts["n_rows"] for site in self.sites],
+                    "columns": first["columns"],
+                    "rows (a hash of them)": data,
+                },
+            )
+        except TooFewClients as error:
+            raise FederatedTrainingError(str(error)) from error
+        except Unanswered as error:
+            raise SiteError(f"Round 0 failed: {error}.") from error
+        finally:
+            if getattr(classifier, "theta_", None) is not before:  # else all is as it was
+                self._keep_features(total, row_shape)
+            classifier.site_failures_ = [asdict(failure) for failure in engine.failures]
+
+    def _prepare(self, engine: GridEngine) -> Moments | None:
+        """Fit the scaler from sums."""
+        if self.scaler is None:
+            return None
+        total = settle(column_moments(), engine.ask)
+        mean = total.mean if self.scaler.with_mean else None
+        scale = standard_scale(total) if self.scaler.with_std else None
+        engine.task.update(mean=mean, scale=scale)
+        return total
+
+    def _connect(self, engine: GridEngine, setup: Setup, module: nn.Module) -> tuple[Engine, Loss]:
+        kind = torch.int64 if takes_indices(module) else next(module.parameters()).dtype
+        probe = torch.zeros((2, *setup.row_shape), dtype=kind)
+        check_module(module, probe, len(setup.classes))
+        engine.task["seed"] = setup.seed
+        if self.classifier.early_stopping:
+            engine.task["validation_fraction"] = float(self.classifier.validation_fraction)
+            engine.rows = engine.ask_each(Sizes())  # of those left to train on
+        engine.asked = Traffic()  # so far it was no part of the classifier's training
+        return engine, self.classifier._resolve_loss()
 
     def _classes(self, go_on: bool) -> NDArray[Any]:
         found = np.unique(np.concatenate([site.facts["classes"] for site in self.sites]))
@@ -194,11 +209,6 @@ class Coordinator:
         if len(known) < 2:
             raise SiteError(f"All sites together have one class only, {known}; two are needed.")
         return known
-
-    def _merge_moments(self) -> Moments | None:
-        if self.scaler is None:
-            return None
-        return merge([Moments(**site.facts["moments"]) for site in self.sites])
 
     def _keep_features(self, total: Moments | None, row_shape: tuple[int, ...]) -> None:
         """What scaler and classifier learn of the columns."""
@@ -220,68 +230,35 @@ class Coordinator:
         elif hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
 
-    def _module(
-        self, row_shape: tuple[int, ...], n_classes: int, seed: int, go_on: bool
-    ) -> nn.Module:
-        module = self.classifier._build_module(row_shape, n_classes, seed)
-        kind = torch.int64 if takes_indices(module) else next(module.parameters()).dtype
-        check_module(module, torch.zeros((2, *row_shape), dtype=kind), n_classes)
-        if go_on:
-            load_flat(module, torch.from_numpy(self.classifier.last_theta_))
-        return module
-
-    def _engine(
-        self, classes: NDArray[Any], row_shape: tuple[int, ...], seed: int, total: Moments | None
-    ) -> GridEngine:
+    def _engine(self, classes: NDArray[Any], row_shape: tuple[int, ...]) -> GridEngine:
         settings = self.classifier
-        scaler = self.scaler
-        task = {
-            "classes": classes,
-            "module": module_name(settings.module),
-            "hidden_layer_sizes": tuple(int(width) for width in settings.hidden_layer_sizes),
-            "row_shape": row_shape,
-            "seed": seed,
-            "engine": settings.engine,
-            "mean": total.mean if total is not None and scaler.with_mean else None,
-            "scale": standard_scale(total) if total is not None and scaler.with_std else None,
-            "validation_fraction": (
-                float(settings.validation_fraction) if settings.early_stopping else None
-            ),
-        }
-        engine = GridEngine(
+        sizes = [(float(site.facts["size"]), float(site.facts["n_rows"])) for site in self.sites]
+        return GridEngine(
             grid=self.grid,
             sites=self.sites,
-            rows=np.array([float(site.facts["size"]) for site in self.sites]),
-            counts=aligned_counts(self.sites, classes) if self._wants_label_counts else None,
-            task=task,
+            rows=np.array(sizes),
+            task={
+                "classes": classes,
+                "module": module_name(settings.module),
+                "hidden_layer_sizes": tuple(int(width) for width in settings.hidden_layer_sizes),
+                "row_shape": row_shape,
+                "engine": settings.engine,
+                "seed": None,
+                "mean": None,
+                "scale": None,
+                "validation_fraction": None,
+            },
             min_clients=self.min_clients,
             timeout=self.timeout,
             recognise=self._recognise,
         )
-        if settings.early_stopping:
-            weighted = settings.class_weight in ("balanced", "effective")
-            engine.recount(label_counts=weighted or self.loss.counts == "federated")
-        return engine
 
-    def _identity(self, classes: NDArray[Any]) -> dict[str, Any]:
-        """What a checkpoint must have been written for to be gone on with."""
-        described = describe(self.classifier)["params"]
-        free = {"n_rounds", "verbose", "device", "warm_start"}
-        params = {name: value for name, value in described.items() if name not in free}
-        params["module"] = module_name(self.classifier.module)
-        return {
-            "version": __version__,
-            "classifier": type(self.classifier).__name__,
-            **params,
-            "scaler": None if self.scaler is None else type(self.scaler).__name__,
-            "classes": classes,
-            "sites": [site.name for site in self.sites],
-            "rows of the sites": [site.facts["n_rows"] for site in self.sites],
-            "columns": self.sites[0].facts["columns"],
-        }
+    @property
+    def _needs_digest(self) -> bool:
+        return self.checkpoint is not None or self.classifier.early_stopping
 
 
-def _parts(estimator: Any) -> tuple[Any, BaseFederatedClassifier]:
+def parts_of(estimator: Any) -> tuple[Any, BaseFederatedClassifier]:
     """The scaler, if any, and the classifier."""
     steps = (
         [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
@@ -292,5 +269,10 @@ def _parts(estimator: Any) -> tuple[Any, BaseFederatedClassifier]:
         raise TypeError(
             "Over sites, the estimator must be a classifier of skfedfocal, or a Pipeline of one "
             f"StandardScaler or FederatedStandardScaler and such a classifier; got {estimator!r}."
+        )
+    if not classifier.over_sites:
+        raise TypeError(
+            f"{type(classifier).__name__} searches in one process, not over sites; there, or "
+            "over sites use FedFocalClassifier."
         )
     return (before[0] if before else None), classifier

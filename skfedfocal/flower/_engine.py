@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skfedfocal._local import LocalPlan
-from skfedfocal.engines import Engine, Updates
+from skfedfocal._data.queries import Query
+from skfedfocal.engines import Engine, Model, Task, Unanswered, Updates
 from skfedfocal.flower._exchange import ask, exchange
 from skfedfocal.flower._messages import (
-    COUNTS,
+    ASK,
     TRAIN,
     BadReply,
     read_delta,
     read_report,
     write_facts,
+    write_plan,
+    write_theta,
 )
-from skfedfocal.flower._sites import Site, SiteError
+from skfedfocal.flower._sites import Site
 
 
 @dataclass
@@ -47,10 +49,8 @@ class GridEngine(Engine):
         Flower's, or `SimulatedSites`.
     sites : list of Site
         Sorted by name; the position is the client's number.
-    rows : ndarray of shape (n_sites,)
-        Weight of the rows that each trains on.
-    counts : ndarray of shape (n_sites, n_classes) or None
-        How many of them are of each class, where round 0 asked for that.
+    rows : ndarray of shape (n_sites, 2)
+        Weight of the rows that each trains on, and their number.
     task : dict
         What sites need to know besides model and plan: classes, module, scaling.
     min_clients : int
@@ -68,7 +68,6 @@ class GridEngine(Engine):
     grid: Grid
     sites: list[Site]
     rows: NDArray[np.float64]
-    counts: NDArray[np.float64] | None
     task: dict[str, Any]
     min_clients: int
     timeout: float
@@ -78,75 +77,63 @@ class GridEngine(Engine):
     @property
     def sizes(self) -> NDArray[np.float64]:
         """Weight of the rows that each site trains on, of shape (n_sites,)."""
-        return self.rows
+        return self.rows[:, 0]
 
-    def label_counts(self) -> NDArray[np.float64]:
-        """Weighted rows by site and class; asked for now if not in round 0."""
-        if self.counts is None:
-            self.recount(label_counts=True)
-        assert self.counts is not None
-        return self.counts
+    @property
+    def n_rows(self) -> NDArray[np.float64]:
+        """Their number, of shape (n_sites,)."""
+        return self.rows[:, 1]
 
-    def recount(self, *, label_counts: bool) -> None:
-        """Ask every site again for the weight of the rows it trains on, also by class."""
-        common = {**self.task, "label_counts": label_counts}
+    def _answers(
+        self, query: Query, clients: NDArray[np.int64], model: Model | None
+    ) -> NDArray[np.float64]:
+        common = {**self.task, "query": query, "plan": None}
+        more = {}
+        if model is not None:
+            common["plan"] = write_plan(model.plan)
+            more["theta"] = write_theta(model.theta)
+        nodes = {int(k): self.sites[k].node for k in clients}
         tasks = {
-            site.node: {**common, "number": k, "site": site.name}
-            for k, site in enumerate(self.sites)
+            node: {**common, "number": k, "site": self.sites[k].name} for k, node in nodes.items()
         }
-        answers, failures = ask(self.grid, tasks, COUNTS, self.timeout)
-        if failures:
-            reasons = {
-                k: failures[site.node].reason
-                for k, site in enumerate(self.sites)
-                if site.node in failures
-            }
-            raise SiteError(f"Round 0 failed at {self._in_words(reasons)}.")
-        found = [answers[site.node][1] for site in self.sites]
-        self.rows = np.array([float(reply["size"]) for reply in found])
-        if label_counts:
-            self.counts = np.array([reply["label_counts"] for reply in found], np.float64)
+        answers, failures = ask(self.grid, tasks, ASK, self.timeout, more)
+        reasons = {k: failures[node].reason for k, node in nodes.items() if node in failures}
+        if reasons:
+            raise Unanswered(f"there is no answer from {self._in_words(reasons)}")
+        found = [np.array(answers[node][1]["answer"], np.float64) for node in nodes.values()]
+        for k, one in zip(nodes, found, strict=True):
+            if one.shape != found[0].shape or not np.isfinite(one).all():
+                raise Unanswered(f"the answer of {self.sites[k].name!r} is of no use")
+        return np.stack(found)
 
-    def train(
-        self,
-        theta: Tensor,
-        cohort: NDArray[np.int64],
-        round_: int,
-        plan: LocalPlan,
-        *,
-        want_recall: bool = False,
-        want_validation: bool = False,
-    ) -> Iterator[Updates]:
+    def train(self, task: Task) -> Iterator[Updates]:
         """Train the sites of the cohort, as `Engine.train` has it; replies come by number."""
         common = {
             **self.task,
-            "round": round_,
-            "want_recall": want_recall,
-            "want_validation": want_validation,
-            "plan": {f.name: getattr(plan, f.name) for f in fields(plan)},
+            "round": task.round,
+            "wants_recall": task.wants_recall,
+            "plan": write_plan(task.plan),
         }
-        requests, reasons = self._requests(theta, cohort, common)
+        requests, reasons = self._requests(task.theta, task.cohort, common)
         replies, failures = exchange(self.grid, requests, TRAIN, self.timeout)
         good = []
-        for k in cohort:
+        for k in task.cohort:
             node = self.sites[k].node
             if node in replies:
                 try:
-                    good.append(
-                        self._read(replies[node], int(k), theta, plan, want_recall, want_validation)
-                    )
+                    good.append(self._read(replies[node], int(k), task))
                 except BadReply as bad:
                     reasons[int(k)] = str(bad)
             elif node in failures:
                 reasons[int(k)] = failures[node].reason
-        self._account_for(reasons, round_ + 1, len(good), len(cohort))
+        self._account_for(reasons, task.round + 1, len(good), len(task.cohort))
         yield from good
 
     def _requests(
         self, theta: Tensor, cohort: NDArray[np.int64], common: dict[str, Any]
     ) -> tuple[dict[int, RecordDict], dict[int, str]]:
         """What to send to which node, and of the sites that cannot be asked, by number, why not."""
-        model = ArrayRecord({"theta": Array(theta.cpu().numpy())})
+        model = write_theta(theta)
         online = set(self.grid.get_node_ids())
         if self.recognise is not None and not {self.sites[k].node for k in cohort} <= online:
             self.recognise(online)
@@ -182,20 +169,12 @@ class GridEngine(Engine):
                 stacklevel=3,
             )
 
-    def _read(
-        self,
-        content: RecordDict,
-        number: int,
-        theta: Tensor,
-        plan: LocalPlan,
-        want_recall: bool,
-        want_validation: bool,
-    ) -> Updates:
-        """Check a reply and take it apart; its size is that of round 0, whatever it says."""
+    def _read(self, content: RecordDict, number: int, task: Task) -> Updates:
+        """Check a reply and take it apart."""
         try:
-            delta = read_delta(content, theta.cpu().numpy())
-            mean_weight, loss, recall, validation = read_report(
-                content, plan.weight_range, want_recall, want_validation
+            delta = read_delta(content, task.theta.cpu().numpy())
+            weight, objective, recall = read_report(
+                content, float(self.sizes[number]), task.plan, task.wants_recall
             )
         except BadReply:
             raise
@@ -203,12 +182,10 @@ class GridEngine(Engine):
             raise BadReply(f"its reply cannot be read ({type(error).__name__})") from error
         return Updates(
             clients=np.array([number]),
-            sizes=self.sizes[[number]],
-            mean_weights=np.array([mean_weight]),
-            losses=np.array([loss]),
+            weights=np.array([weight]),
+            objective=np.array([objective]),
+            deltas=torch.from_numpy(delta.copy()).to(task.theta)[None],
             recalls=None if recall is None else np.array([recall]),
-            validation=None if validation is None else np.array([validation]),
-            deltas=torch.from_numpy(delta.copy()).to(theta)[None],
         )
 
     def _in_words(self, reasons: Mapping[int, str]) -> str:

@@ -90,10 +90,20 @@ def exchange(
 
 
 def ask(
-    grid: Grid, tasks: Mapping[int, Any], kind: str, timeout: float
+    grid: Grid,
+    tasks: Mapping[int, Any],
+    kind: str,
+    timeout: float,
+    more: Mapping[str, Any] | None = None,
 ) -> tuple[dict[int, tuple[str, dict[str, Any]]], dict[int, NoReply]]:
-    """Ask nodes for facts; returns their names and facts, and why others have none."""
-    requests = {node: RecordDict({"task": write_facts(task)}) for node, task in tasks.items()}
+    """Ask nodes for facts; returns their names and facts, and why others have none.
+
+    Every message has the further records, too.
+    """
+    requests = {
+        node: RecordDict({**(more or {}), "task": write_facts(task)})
+        for node, task in tasks.items()
+    }
     replies, failures = exchange(grid, requests, kind, timeout)
     answers = {}
     for node, content in replies.items():

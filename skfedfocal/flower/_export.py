@@ -13,6 +13,7 @@ from typing import Any
 
 from skfedfocal._estimators.files import describe, rebuild
 from skfedfocal._plain import from_plain, to_plain
+from skfedfocal.flower._coordinator import parts_of
 
 _PACKAGE = "federation"
 _PYPROJECT = """\
@@ -102,6 +103,7 @@ def export_app(
     ...     sorted(path.name for path in app.rglob("*.py"))
     ['__init__.py', 'client.py', 'server.py']
     """
+    parts_of(estimator)
     folder = Path(folder)
     package = folder / _PACKAGE
     if folder.exists() and any(folder.iterdir()) and not package.exists():

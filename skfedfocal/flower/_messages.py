@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skfedfocal._focus import Focus
 from skfedfocal._local import LocalPlan
 from skfedfocal._plain import from_plain, to_plain
 from skfedfocal.engines import Updates
 
 STATISTICS = "query.statistics"
-COUNTS = "query.counts"
+ASK = "query.ask"
 TRAIN = "train"
 
 
@@ -32,7 +34,8 @@ def read_facts(record: Any) -> Any:
 
 def read_plan(described: dict[str, Any]) -> LocalPlan:
     """The plan that a round's task describes."""
-    return LocalPlan(**described)
+    focus = described["focus"]
+    return LocalPlan(**{**described, "focus": None if focus is None else Focus(**focus)})
 
 
 def read_theta(content: RecordDict) -> Tensor:
@@ -40,23 +43,27 @@ def read_theta(content: RecordDict) -> Tensor:
     return torch.from_numpy(content["theta"]["theta"].numpy().copy())
 
 
+def write_theta(theta: Tensor) -> ArrayRecord:
+    """The global model, for a message."""
+    return ArrayRecord({"theta": Array(theta.cpu().numpy())})
+
+
+def write_plan(plan: LocalPlan) -> dict[str, Any]:
+    """The plan as a round's task describes it."""
+    return {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "focus"} | {
+        "focus": None if plan.focus is None else asdict(plan.focus)
+    }
+
+
 def write_updates(updates: Updates) -> RecordDict:
-    """A site's reply: its update and what it reports."""
+    """A site's reply: its update, what it counts, and what it reports."""
     report = {
-        "mean_weight": float(updates.mean_weights[0]),
-        "loss": float(updates.losses[0]),
+        "weight": float(updates.weights[0]),
+        "objective": updates.objective[0].tolist(),
         "recall": None if updates.recalls is None else float(updates.recalls[0]),
-        "validation": None if updates.validation is None else updates.validation[0].tolist(),
     }
     delta = Array(updates.deltas[0].cpu().numpy())
     return RecordDict({"delta": ArrayRecord({"delta": delta}), "report": write_facts(report)})
-
-
-def module_name(module: Any) -> str | None:
-    """How a module parameter is called on the wire; None is the default MLP."""
-    if module is None:
-        return None
-    return str(getattr(module, "__qualname__", type(module).__qualname__))
 
 
 def write_error(error: BaseException) -> RecordDict:
@@ -87,21 +94,23 @@ def read_delta(content: RecordDict, wanted: NDArray[Any]) -> NDArray[Any]:
 
 
 def read_report(
-    content: RecordDict, weights: tuple[float, float], want_recall: bool, want_validation: bool
-) -> tuple[float, float, float | None, list[float] | None]:
-    """Mean weight, loss, and recall and validation where asked for, each within its range."""
+    content: RecordDict, size: float, plan: LocalPlan, wants_recall: bool
+) -> tuple[float, list[float], float | None]:
+    """Weight, objective, and recall where asked for, each within its range.
+
+    A site cannot count more than its rows do: their weight is known from round 0.
+    """
     report = read_facts(content["report"])
-    mean_weight = float(report["mean_weight"])
-    loss = float(report["loss"])
-    recall = float(report["recall"]) if want_recall else None
-    validation = [float(v) for v in report["validation"]] if want_validation else None
-    least, most = weights
-    if not least * (1 - 1e-9) <= mean_weight <= most * (1 + 1e-9):
-        raise BadReply(f"its mean class weight is {mean_weight}, not in {least} to {most}")
+    weight = float(report["weight"])
+    loss, row_weight = map(float, report["objective"])
+    recall = float(report["recall"]) if wants_recall else None
+    least, most = (size * bound for bound in plan.weight_range)
+    if not least * (1 - 1e-9) <= row_weight <= most * (1 + 1e-9):
+        raise BadReply(f"its rows weigh {row_weight}, not {least} to {most}")
+    if not 0 <= weight <= row_weight * (1 + 1e-9):
+        raise BadReply(f"its weight is {weight}, not 0 to {row_weight}")
     if not np.isfinite(loss):
         raise BadReply(f"its loss is {loss}")
     if recall is not None and not 0 <= recall <= 1 + 1e-9:
         raise BadReply(f"its recall is {recall}")
-    if validation is not None and (len(validation) != 2 or not np.isfinite(validation).all()):
-        raise BadReply(f"its validation loss is {validation}")
-    return mean_weight, loss, recall, validation
+    return weight, [loss, row_weight], recall

@@ -117,7 +117,7 @@ def federate(
     >>> federate(grid, model, sites=["north", "south"])[-1].client_sizes_
     array([20., 40.])
     """
-    coordinator = Coordinator(grid, estimator, classes, min_clients, timeout)
+    coordinator = Coordinator(grid, estimator, classes, min_clients, timeout, checkpoint)
     coordinator.gather(sites, wait)
-    coordinator.train(checkpoint)
+    coordinator.train()
     return estimator

@@ -16,13 +16,16 @@ from scipy import sparse
 from torch import Tensor
 
 from skfedfocal._data.clients import ClientLayout
-from skfedfocal._data.moments import moments, scaled
+from skfedfocal._data.digest import digest
+from skfedfocal._data.moments import scaled
+from skfedfocal._data.queries import ColumnDeviations, ColumnSums, PlainRows, Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._data.validation import validation_rows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import build_module, takes_indices
 from skfedfocal._threads import one_thread
-from skfedfocal.engines import ENGINES, Updates
+from skfedfocal.engines import ENGINES, Engine, Model, Task, Updates
+from skfedfocal.engines._evaluate import ModelQuery
 
 
 @dataclass(frozen=True)
@@ -89,35 +92,52 @@ class SiteRows:
 
 
 def statistics(rows: SiteRows, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Answer round 0: what the rows are like, and only as much of it as is asked for.
+    """Answer round 0: what the rows are like.
 
-    Always columns, the labels that occur, and the number of rows (sum of weights); label counts
-    and the columns' means and variances on request.
+    Columns, the labels that occur, the number of rows and the sum of their weights; and on request
+    a digest, by which the site's own rows are known again.
     """
-    classes, codes = np.unique(rows.y, return_inverse=True)
     reply: dict[str, Any] = {
         "size": rows.size,
         "n_rows": len(rows.y),
-        "classes": classes,
+        "classes": np.unique(rows.y),
         "columns": rows.columns,
         "row_shape": tuple(rows.X.shape[1:]),
     }
-    if request.get("label_counts"):
-        reply["label_counts"] = np.bincount(codes, rows.sample_weight, len(classes)).astype(float)
-    if request.get("moments"):
-        if sparse.issparse(rows.X):
-            raise TypeError("Scaling needs dense rows.")
-        found = moments(rows.X, rows.sample_weight)
-        reply["moments"] = {"n": found.n, "mean": found.mean, "squares": found.squares}
+    if request.get("digest"):
+        codes = np.unique(rows.y, return_inverse=True)[1]
+        reply["digest"] = digest(rows.X, codes, rows.sample_weight, layout_of_one(0, len(codes)))
     return reply
 
 
-def recount(rows: SiteRows, task: Mapping[str, Any]) -> dict[str, Any]:
-    """Weight of the rows that training uses, and of each class among them on request."""
-    codes = _codes(rows, task["classes"])
-    train, _ = _split(rows, codes, task)
-    counts = train.sum_by_client(rows.sample_weight, codes, len(task["classes"]))[task["number"]]
-    return {"size": counts.sum()} | ({"label_counts": counts} if task["label_counts"] else {})
+def answer(
+    rows: SiteRows, task: Mapping[str, Any], model: Model | None, module: Any = None
+) -> NDArray[np.float64]:
+    """Answer a question of the server, about the rows or about what a model says of them.
+
+    Parameters
+    ----------
+    rows : SiteRows
+        The site's own.
+    task : mapping
+        The question, and what `GridEngine` says of the training.
+    model : Model or None
+        What the question is about, if it is about a model.
+    module : callable, torch.nn.Module or None
+        The site's own `module` parameter; None for the MLP.
+    """
+    query, number = task["query"], np.array([int(task["number"])])
+    if not isinstance(query, Query):
+        raise TypeError(f"{type(query).__name__} is not a question.")
+    if isinstance(query, ModelQuery):
+        assert model is not None
+        return _engine(rows, task, model.theta, module).ask(query, number, model)
+    if sparse.issparse(rows.X) and isinstance(query, ColumnSums | ColumnDeviations):
+        raise TypeError("Scaling needs dense rows.")
+    codes = None if task["classes"] is None else _codes(rows, task["classes"])
+    train, held_out = _split(rows, codes, task)
+    part = held_out if query.held_out and held_out is not None else train
+    return query.answers(PlainRows(rows.X, codes, rows.sample_weight, part), number)[0]
 
 
 def train(
@@ -143,8 +163,17 @@ def train(
     updates : Updates
         Of one client.
     """
-    number, classes = int(task["number"]), task["classes"]
-    X = rows.X
+    number = np.array([int(task["number"])])
+    asked = Task(theta, plan, number, int(task["round"]), bool(task["wants_recall"]))
+    plan.loss.check_params()
+    with one_thread():
+        (updates,) = _engine(rows, task, theta, module).train(asked)
+    return updates
+
+
+def _engine(rows: SiteRows, task: Mapping[str, Any], theta: Tensor, module: Any) -> Engine:
+    """The engine of `fit` with the site's rows, as those of the client of the task's number."""
+    classes, X = task["classes"], rows.X
     if task["mean"] is not None or task["scale"] is not None:
         X = scaled(X, task["mean"], task["scale"])
     if tuple(X.shape[1:]) != tuple(task["row_shape"]):
@@ -169,20 +198,8 @@ def train(
             X, codes, rows.sample_weight, part, len(classes), row_dtype, torch.device("cpu")
         )
 
-    plan.loss.check_params()
-    parts = _split(rows, codes, task)
-    with one_thread():
-        make: Any = ENGINES[task["engine"]]
-        engine = make(net, *map(rows_of, parts))
-        (updates,) = engine.train(
-            theta,
-            np.array([number]),
-            int(task["round"]),
-            plan,
-            want_recall=bool(task["want_recall"]),
-            want_validation=bool(task["want_validation"]),
-        )
-    return updates
+    make: Any = ENGINES[task["engine"]]
+    return make(net, *map(rows_of, _split(rows, codes, task)))
 
 
 def _codes(rows: SiteRows, classes: NDArray[Any]) -> NDArray[np.int64]:
@@ -194,11 +211,11 @@ def _codes(rows: SiteRows, classes: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _split(
-    rows: SiteRows, codes: NDArray[np.int64], task: Mapping[str, Any]
+    rows: SiteRows, codes: NDArray[np.int64] | None, task: Mapping[str, Any]
 ) -> tuple[ClientLayout, ClientLayout | None]:
     """Rows to train on, and rows to validate on if any, as the client of the task's number."""
-    layout = layout_of_one(int(task["number"]), len(codes))
-    if task["validation_fraction"] is None:
+    layout = layout_of_one(int(task["number"]), len(rows.y))
+    if task["validation_fraction"] is None or codes is None:
         return layout, None
     held_out = validation_rows(
         int(task["seed"]), layout, codes, len(task["classes"]), task["validation_fraction"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skfedfocal import __version__
+from skfedfocal._version import __version__
 
 
 class SiteError(ValueError):
@@ -74,11 +73,3 @@ def check_fits(site: Site, first: Site, allowed: NDArray[Any] | None) -> None:
             raise SiteError(
                 f"Site {site.name!r} has classes {unknown} that are not among {allowed.tolist()}."
             )
-
-
-def aligned_counts(sites: Sequence[Site], classes: NDArray[Any]) -> NDArray[np.float64]:
-    """Label counts of round 0, of shape (n_sites, n_classes)."""
-    counts = np.zeros((len(sites), len(classes)))
-    for row, site in zip(counts, sites, strict=True):
-        row[np.searchsorted(classes, site.facts["classes"])] = site.facts["label_counts"]
-    return counts

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from skfedfocal._component import InvalidParameterError
+from skfedfocal._sklearn import Interval, InvalidParameterError
 from skfedfocal.losses._loss import Loss, against_others, log_softmax, stable_softplus
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from skfedfocal._component import Component
+from skfedfocal._disclosure import LABEL_TOTALS
 
 
 class Loss(Component):
@@ -27,6 +28,11 @@ class Loss(Component):
     """
 
     counts: Literal["federated", "local"] | None = None
+
+    @property
+    def discloses(self) -> frozenset[str]:
+        """What this tells the server beyond what any training does."""
+        return frozenset({LABEL_TOTALS}) if self.counts == "federated" else frozenset()
 
     @property
     def keeps_order(self) -> bool:

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from skfedfocal._sklearn import Interval, StrOptions
 from skfedfocal.losses._cross_entropy import CrossEntropyLoss
 from skfedfocal.losses._loss import Loss, log_softmax
 

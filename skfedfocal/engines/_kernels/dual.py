@@ -58,7 +58,7 @@ class DualKernel(MLPKernel):
         round_: int,
         plan: LocalPlan,
         *,
-        want_recall: bool,
+        want_hits: bool,
     ) -> tuple[Deltas, NDArray[np.float64], NDArray[np.float64] | None]:
         m, biased = len(rows.block.members), self.linears[0].bias is not None
         first, others = start[: 1 + biased], start[1 + biased :]
@@ -67,16 +67,16 @@ class DualKernel(MLPKernel):
         memory = self._memory_of_a_block()
         x = rows.by_client(column, memory).flatten(2)
         z = nn.functional.linear(x.flatten(0, 1), *first).view(m, -1, self.width)
-        recalls = None
-        if want_recall:  # the first layer's outputs are there already
+        hits = None
+        if want_hits:  # the first layer's outputs are there already
             decided = self._decisions(z.clone(), others, rows.constants, plan)
-            recalls = rows.recalls(decided, column, plan)
+            hits = rows.hits_among(decided, column)
         steps = memory.tensor("steps", tuple(z.shape), z.dtype, z.device)
         steps.zero_()  # -lr times the derivatives
         losses = self._steps(x, z, steps, rest, rows, column, plan)
         deltas = DualDeltas(x, steps, biased, StackedDeltas(rest, others) if rest else None)
         weakref.finalize(deltas, self._free.append, memory)
-        return deltas, losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan), recalls
+        return deltas, losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan), hits
 
     def _memory_of_a_block(self) -> Memory:
         try:

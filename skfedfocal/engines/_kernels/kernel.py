@@ -62,18 +62,19 @@ class Kernel(ABC):
         round_: int,
         plan: LocalPlan,
         *,
-        want_recall: bool,
+        want_hits: bool,
     ) -> tuple[Deltas, NDArray[np.float64], NDArray[np.float64] | None]:
         """Local epochs of a block from parameters (*shape).
 
-        Returns the updates, the mean losses, and where wanted the recalls of the start.
+        Returns the updates, the mean losses, and where wanted the rows by class that the start
+        gets right, and all, (m, 2, n_classes).
         """
-        m, recalls = len(rows.block.members), None
-        if want_recall:
-            recalls = rows.evaluate(lambda x: self.predict(start, x), plan).recall
+        m, hits = len(rows.block.members), None
+        if want_hits:
+            hits = rows.hits(lambda x: self.predict(start, x), plan)
         stacks = [self.copies(p, m) for p in start]
         losses = self.train_stacks(stacks, start, rows, round_, plan)
-        return StackedDeltas(stacks, start), losses, recalls
+        return StackedDeltas(stacks, start), losses, hits
 
     def train_stacks(
         self,

@@ -1,0 +1,61 @@
+"""What a training tells the server, in one vocabulary, and which parts cannot go together.
+
+Every part (loss, class weights, selection, aggregation, ...) names what it discloses beyond what
+any federated training does; the tables in the documentation are tested against these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from skfedfocal._sklearn import InvalidParameterError
+
+LABEL_TOTALS = "label counts, summed over the clients"
+LABEL_COUNTS = "label counts of each client"
+WEIGHTS = "weight of each client"
+RECALLS = "recall of each client"
+VALIDATION_LOSS = "validation loss, summed over the clients"
+SINGLE_UPDATES = "update of each client"
+COLUMN_SUMS = "sums of columns, added up over the clients"
+HITS = "hits and rows by class, summed over the clients"
+
+FACTS = frozenset(
+    {
+        LABEL_TOTALS,
+        LABEL_COUNTS,
+        WEIGHTS,
+        RECALLS,
+        VALIDATION_LOSS,
+        SINGLE_UPDATES,
+        COLUMN_SUMS,
+        HITS,
+    }
+)
+# What is about one client, and so cannot be had from a sum.
+SINGLE = frozenset({LABEL_COUNTS, RECALLS, SINGLE_UPDATES})
+
+
+class Discloses(Protocol):
+    """Whatever says what it tells the server."""
+
+    @property
+    def discloses(self) -> frozenset[str]: ...
+
+
+def disclosed(parts: Iterable[Discloses]) -> frozenset[str]:
+    """All that some parts tell the server together."""
+    return frozenset().union(*(part.discloses for part in parts))
+
+
+def check_compatible(refused: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise InvalidParameterError where two parts cannot go together.
+
+    Parameters
+    ----------
+    refused : mapping
+        For each part, by its parameter and value, the parts it cannot go with and the remedy.
+    """
+    for one, others in refused.items():
+        for other, remedy in others.items():
+            raise InvalidParameterError(f"{one} cannot go with {other}: {remedy}.")

@@ -1,0 +1,80 @@
+"""What `fit` is given, checked: rows, whose they are, and their labels as numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.inputs import ACCEPTED, check_labels, distinct, places_among
+from skfedfocal._sklearn import InvalidParameterError, _check_sample_weight
+
+
+def checked_rows(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, clients: Any, *, reset: bool
+) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None, ClientLayout]:
+    """Checked rows, and whose they are: of those of weight 0, nobody's."""
+    X, y = validate_data(estimator, X, y, reset=reset, **ACCEPTED)
+    if X.dtype.kind not in "biuf":
+        raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
+    check_labels(y)
+    layout = ClientLayout.from_ids(clients, X.shape[0])
+    if sample_weight is None:
+        return X, y, None, layout
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    keep = weights > 0
+    if not keep.any():
+        raise ValueError("sample_weight is zero for every row; nothing is left to train on.")
+    # Rows stay where they are, so that their numbers do; those of weight 0 have no client.
+    return X, y, weights, layout if keep.all() else layout.restrict(keep).without_empty()
+
+
+def encoded(
+    y: NDArray[Any], layout: ClientLayout, classes: Any, before: NDArray[Any] | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Classes, and the labels as numbers of the smallest type that holds them.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels.
+    layout : ClientLayout
+        Which rows are whose.
+    classes : array-like or None
+        All classes there are, where the caller says so.
+    before : ndarray or None
+        Those of the training to go on with.
+    """
+    present = distinct(y if layout.offsets[-1] == len(y) else y[layout.order])
+    known = before
+    if known is not None:
+        if classes is not None and not np.array_equal(np.unique(classes), known):
+            raise ValueError(f"classes={classes!r} differ from those before: {known!r}.")
+    else:
+        known = present if classes is None else np.unique(classes)
+    unknown = np.setdiff1d(present, known)
+    if len(unknown):
+        raise ValueError(f"y has classes {unknown!r} that are not among {known!r}.")
+    if len(known) < 2:
+        raise ValueError(
+            f"y has one class only, {known!r}; a classifier needs at least two classes."
+        )
+    return known, places_among(known, y)
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a parameter names."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidParameterError(
+            f"device={name!r} cannot be used here: {str(error).splitlines()[0]}"
+        ) from error
+    return device

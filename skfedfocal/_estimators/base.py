@@ -35,7 +35,8 @@ from skfedfocal._data.inputs import (
 )
 from skfedfocal._data.validation import validation_rows
 from skfedfocal._estimators.prediction import FederatedPredictor
-from skfedfocal._module import build_module, check_module, load_flat, takes_indices
+from skfedfocal._module import build_module, load_flat, takes_indices
+from skfedfocal._module_check import check_module
 from skfedfocal._threads import one_thread
 from skfedfocal._training.assembly import assemble, resume
 from skfedfocal._training.progress import progress
@@ -164,7 +165,7 @@ class BaseFederatedClassifier(FederatedPredictor):
             If training diverges; the model of least training loss is kept, if a round was good.
         """
         go_on = self.warm_start and hasattr(self, "theta_")
-        with as_before_on_error(self):
+        with as_before_on_error(self), one_thread():
             self._train(X, y, sample_weight, clients, self.n_rounds, go_on=go_on)
         return self
 
@@ -199,7 +200,7 @@ class BaseFederatedClassifier(FederatedPredictor):
             The fitted estimator.
         """
         go_on = hasattr(self, "theta_")
-        with as_before_on_error(self):
+        with as_before_on_error(self), one_thread():
             self._train(X, y, sample_weight, clients, 1, go_on=go_on, classes=classes)
         return self
 

@@ -32,6 +32,7 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
     theta_: NDArray[Any]
     _module: nn.Module | None
 
+    @one_thread()
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Scores of the classes: log-odds of the second of two, else log-probabilities.
 
@@ -50,6 +51,7 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
             return (log_posterior[:, 1] - log_posterior[:, 0]).numpy()
         return log_posterior.numpy()
 
+    @one_thread()
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the most probable class of each row.
 
@@ -67,6 +69,7 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
         decided = self._resolve_loss().decide(logits, self._constants(logits))
         return self.classes_[decided.cpu().numpy()]
 
+    @one_thread()
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probability of each class in the population that training weighed.
 
@@ -87,6 +90,7 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
         """
         return self._log_posterior(X).exp().numpy()
 
+    @one_thread()
     def predict_posterior(self, X: Any, class_prior: Any = "population") -> NDArray[Any]:
         """Probability of each class in a population of the given class frequencies.
 
@@ -192,7 +196,7 @@ default="population"
         dtype = torch.int64 if indices else parameter.dtype
         check_finite(X, dtype, getattr(self, "feature_names_in_", None))
         step = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
-        with torch.no_grad(), one_thread():
+        with torch.no_grad():
             return torch.cat(
                 [
                     module(dense_rows(X, slice(i, i + step), dtype, parameter.device))

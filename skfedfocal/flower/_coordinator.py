@@ -22,7 +22,8 @@ from skfedfocal import __version__
 from skfedfocal._data.moments import Moments, merge, standard_scale
 from skfedfocal._estimators.base import BaseFederatedClassifier
 from skfedfocal._estimators.files import describe
-from skfedfocal._module import check_module, load_flat, takes_indices
+from skfedfocal._module import load_flat, takes_indices
+from skfedfocal._module_check import check_module
 from skfedfocal._plain import to_plain
 from skfedfocal._training.checkpoint import Checkpoint
 from skfedfocal._training.rounds import FederatedTrainingError

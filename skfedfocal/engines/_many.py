@@ -18,7 +18,7 @@ from skfedfocal._module import ParameterLayout
 from skfedfocal.engines._blocks import BlockRows
 from skfedfocal.engines._deltas import StackedDeltas
 from skfedfocal.engines._engine import Updates
-from skfedfocal.engines._kernels.choice import choose_kernel
+from skfedfocal.engines._kernels import choose_kernel
 from skfedfocal.engines._vectorized import VectorizedEngine
 
 

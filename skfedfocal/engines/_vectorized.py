@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -14,14 +13,13 @@ from skfedfocal._data.batches import Block, schedule
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import ParameterLayout
+from skfedfocal._threads import allowed_threads
 from skfedfocal.engines._blocks import BlockRows
 from skfedfocal.engines._crew import Crew
 from skfedfocal.engines._engine import Engine, Updates
 from skfedfocal.engines._evaluate import Evaluation, evaluate
-from skfedfocal.engines._kernels.choice import choose_kernel
-from skfedfocal.engines._kernels.dual import DualKernel
+from skfedfocal.engines._kernels import kernel_of_round, kernels_for
 from skfedfocal.engines._kernels.kernel import Kernel
-from skfedfocal.engines._kernels.mlp import MLPKernel
 
 
 class VectorizedEngine(Engine):
@@ -38,11 +36,11 @@ class VectorizedEngine(Engine):
         self.rows = rows
         self.held_out = held_out
         self.layout = ParameterLayout.of(module)
-        self.kernel = choose_kernel(module, rows)
-        self.dual = DualKernel(module) if isinstance(self.kernel, MLPKernel) else None
+        self.kernels = kernels_for(module, rows)
+        self.kernel = self.kernels[-1]
         on_cpu = rows.device.type == "cpu"
         self.way = self.kernel.way
-        self.crew = Crew(torch.get_num_threads() if on_cpu and self.kernel.threads_well else 1)
+        self.crew = Crew(allowed_threads() if on_cpu and self.kernel.threads_well else 1)
 
     @property
     def sizes(self) -> NDArray[np.float64]:
@@ -65,7 +63,7 @@ class VectorizedEngine(Engine):
         want_validation: bool = False,
     ) -> Iterator[Updates]:
         start = self.layout.split(theta)
-        kernel = self._kernel(plan, self.rows.layout.sizes_of(cohort))
+        kernel = kernel_of_round(self.kernels, plan, self.rows.layout.sizes_of(cohort))
         self.way = kernel.way
         blocks = schedule(
             cohort,
@@ -132,9 +130,3 @@ class VectorizedEngine(Engine):
     ) -> Evaluation:
         """Evaluate a global model (*shape) on the rows of the given clients."""
         return evaluate(lambda x: self.kernel.predict(start, x), self.rows, members, plan)
-
-    def _kernel(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> Kernel:
-        if self.dual is not None and self.dual.pays(plan, sizes):
-            self.dual.fit_block_size(plan, sizes)
-            return self.dual
-        return self.kernel

@@ -34,21 +34,19 @@ class DualKernel(MLPKernel):
 
     way = "blocks of clients, the first layer as rows times derivatives"
 
-    def __init__(self, module: nn.Module):
-        super().__init__(module, block_size=1)
+    every_plan = False
+
+    def __init__(self, module: nn.Module, block_size: int = 1):
+        super().__init__(module, block_size)
         self.width, self.n_features = self.linears[0].weight.shape
         self._free: list[Memory] = []  # of blocks whose updates nobody holds any more
 
-    def pays(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> bool:
-        """Whether this kernel can do the plan, and does it faster than one that copies layers."""
+    def prepare(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> bool:
+        """Whether it does the plan, and faster than by copies of layers; in blocks that suit it."""
         plain = not (plan.momentum or plan.weight_decay or plan.proximal)
         n_rows = int(sizes.max()) * plan.n_epochs
+        self.block_size = max(1, _BLOCK_VALUES // (n_rows * self.n_features))
         return plain and n_rows <= 1.5 * self.width <= 1.5 * self.n_features
-
-    def fit_block_size(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> None:
-        """Choose how many clients train side by side."""
-        values = int(sizes.max()) * plan.n_epochs * self.n_features
-        self.block_size = max(1, _BLOCK_VALUES // values)
 
     @torch.no_grad()
     def train(

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._kernels.kernel import Kernel
@@ -64,6 +65,7 @@ class MLPKernel(Kernel):
     """Stacks of linear layers and pointwise activations, in the same memory from step to step."""
 
     way = "blocks of clients, linear layers stacked"
+    block_bytes = 1 << 20  # so that they stay in a core's own cache
 
     def __init__(self, module: nn.Module, block_size: int):
         super().__init__(module, block_size)
@@ -74,8 +76,8 @@ class MLPKernel(Kernel):
         self.activations = [parts[i + 1] if i + 1 < len(parts) else None for i in places]
         self.activations = [None if isinstance(a, nn.Linear) else a for a in self.activations]
 
-    @staticmethod
-    def takes(module: nn.Module) -> bool:
+    @classmethod
+    def takes(cls, module: nn.Module, rows: FederatedRows) -> bool:
         """Whether the module is of this form, and not a subclass that may do otherwise."""
         if type(module) is not nn.Sequential:
             return False

@@ -48,6 +48,16 @@ class DualKernel(MLPKernel):
         self.block_size = max(1, _BLOCK_VALUES // (n_rows * self.n_features))
         return plain and n_rows <= 1.5 * self.width <= 1.5 * self.n_features
 
+    @property
+    def has_row_norms(self) -> bool:
+        return False
+
+    def row_norms(self, params: list[Tensor], batch: Batch, plan: LocalPlan) -> Tensor:
+        raise NotImplementedError(
+            "Here the steps of earlier rows make the first layer, and clipping each row's gradient "
+            "would change them; use MLPKernel."
+        )
+
     @torch.no_grad()
     def train(
         self,
@@ -158,6 +168,15 @@ class DualDeltas(Deltas):
         good = torch.isfinite(self._steps.sum((1, 2))).cpu().numpy()
         return good if self._others is None else good & self._others.finite()
 
+    def norms(self) -> NDArray[np.float64]:
+        squares, longest = _squares(self._x, self._steps, self._biased)
+        few = squares < 1e-2 * longest**2  # terms that cancel leave few digits
+        if few.any():
+            x, steps = self._x[few].double(), self._steps[few].double()
+            squares[few] = _squares(x, steps, self._biased)[0]
+        found = squares.clamp(min=0).sqrt().cpu().numpy()
+        return found if self._others is None else np.hypot(found, self._others.norms())
+
     def matrix(self) -> Tensor:
         parts = [torch.bmm(self._steps.transpose(1, 2), self._x).flatten(1)]
         if self._biased:
@@ -165,3 +184,16 @@ class DualDeltas(Deltas):
         if self._others is not None:
             parts.append(self._others.matrix())
         return torch.cat(parts, dim=1)
+
+
+def _squares(x: Tensor, steps: Tensor, biased: bool) -> tuple[Tensor, Tensor]:
+    """Squared norm of each sum of outer products, ``sum((S S') * (X X'))``; and what bounds it.
+
+    That is the sum of the products' own norms, which is the norm where all point the same way.
+    """
+    gram = torch.bmm(x, x.transpose(1, 2))
+    if biased:
+        gram += 1
+    of_steps = torch.bmm(steps, steps.transpose(1, 2))
+    lengths = [g.diagonal(dim1=1, dim2=2).double().sqrt() for g in (gram, of_steps)]
+    return (of_steps * gram).sum((1, 2), dtype=torch.float64), torch.linalg.vecdot(*lengths)

@@ -125,6 +125,19 @@ class Kernel(ABC):
     ) -> tuple[Tensor, list[Tensor]]:
         """Weighted loss of each client's batch, (k,), and its derivatives by the parameters."""
 
+    @property
+    def has_row_norms(self) -> bool:
+        """Whether `row_norms` is there."""
+        return True
+
+    @abstractmethod
+    def row_norms(self, params: list[Tensor], batch: Batch, plan: LocalPlan) -> Tensor:
+        """Norm of the gradient of each row's own loss, (k, w), whatever the row weighs.
+
+        Padding has the norm of the row that stands there. Raises NotImplementedError where
+        `has_row_norms` says so.
+        """
+
     def step(
         self,
         params: list[Tensor],

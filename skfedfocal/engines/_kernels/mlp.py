@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -135,6 +135,19 @@ class MLPKernel(Kernel):
 
         losses = self._pass(self.layers(params, batch), batch, plan, collect)
         return losses, gradients[::-1]
+
+    @torch.no_grad()
+    def row_norms(self, params: list[Tensor], batch: Batch, plan: LocalPlan) -> Tensor:
+        squares = torch.zeros_like(batch.weight)
+
+        def add(layer: Layer, g: Tensor, h: Tensor) -> None:
+            # A row's gradient is the outer product of g and h, and g itself for the bias.
+            of_inputs = torch.linalg.vecdot(h, h) + (layer.bias is not None)
+            squares.addcmul_(torch.linalg.vecdot(g, g), of_inputs)
+
+        unweighted = replace(batch, weight=torch.ones_like(batch.weight))
+        self._pass(self.layers(params, batch), unweighted, plan, add)
+        return squares.sqrt_()
 
     def _pass(self, layers: Sequence[Layer], batch: Batch, plan: LocalPlan, visit: Visit) -> Tensor:
         x = batch.x.flatten(2)

@@ -84,6 +84,25 @@ class SerialKernel(Kernel):
         )
         return (losses @ batch.weight[0])[None], [g[None] for g in gradients]
 
+    @property
+    def has_row_norms(self) -> bool:
+        return not self.stochastic
+
+    def row_norms(self, params: list[Tensor], batch: Batch, plan: LocalPlan) -> Tensor:
+        if self.stochastic:
+            raise NotImplementedError(
+                "The module draws random numbers, so that the norms of one pass are not those of "
+                "the next."
+            )
+        self.replica.train()
+        found = torch.empty_like(batch.weight)
+        one = torch.ones_like(batch.weight[:, :1])
+        for i in range(batch.y.shape[1]):
+            row = Batch(batch.x[:, i : i + 1], batch.y[:, i : i + 1], one, batch.constants)
+            gradients = self.gradients(params, row, plan)[1]
+            found[:, i] = torch.stack([g.norm() for g in gradients]).norm()
+        return found
+
     def _with_own_draws(self, x: Tensor) -> Tensor:
         """Continue the client's own stream of dropout masks; leave torch's as it was."""
         with borrowed_generator():

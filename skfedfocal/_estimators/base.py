@@ -42,7 +42,7 @@ from skfedfocal._training.assembly import assemble, resume
 from skfedfocal._training.progress import progress
 from skfedfocal._training.training import Checkpoint, Patience, Training
 from skfedfocal.engines import ENGINES, Engine, FederatedRows, dense_rows
-from skfedfocal.losses import Loss
+from skfedfocal.losses import Loss, check_loss
 from skfedfocal.selection import SELECTIONS, Selection
 from skfedfocal.strategies import STRATEGIES, Strategy
 
@@ -268,6 +268,7 @@ class BaseFederatedClassifier(FederatedPredictor):
     ) -> None:
         """Train with the clients behind an engine, wherever they are, and keep the outcome."""
         with one_thread():
+            check_loss(loss, len(classes), next(module.parameters()).dtype)
             federation, class_weight, prior = assemble(
                 self, engine, module, loss, self._class_weight(), classes, seed
             )

@@ -45,7 +45,7 @@ class DualKernel(MLPKernel):
         """Whether it does the plan, and faster than by copies of layers; in blocks that suit it."""
         plain = not (plan.momentum or plan.weight_decay or plan.proximal)
         n_rows = int(sizes.max()) * plan.n_epochs
-        self.block_size = max(1, _BLOCK_VALUES // (n_rows * self.n_features))
+        self.block_size = max(1, _BLOCK_VALUES // max(1, n_rows * self.n_features))
         return plain and n_rows <= 1.5 * self.width <= 1.5 * self.n_features
 
     @property

@@ -1,8 +1,9 @@
-"""Torch modules: the default MLP, and any module as one flat parameter vector."""
+"""Torch modules: how one is made, and any module as one flat parameter vector."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,22 +13,36 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skfedfocal._random import borrowed_generator
 from skfedfocal._sklearn import InvalidParameterError
 
 ModuleSpec = nn.Module | Callable[[Any, int], nn.Module] | None
 
 
-def mlp(n_features: int, n_classes: int, hidden_layer_sizes: Sequence[Any]) -> nn.Sequential:
-    """Linear layers with ReLU between them."""
+def mlp(
+    n_features: int, n_classes: int, hidden_layer_sizes: Sequence[Any], seed: int
+) -> nn.Sequential:
+    """Linear layers with ReLU between them, with torch's usual initial values.
+
+    They are drawn as after ``torch.manual_seed(seed)``, though from a generator of their own, so
+    that models can be made on several threads.
+    """
     if not all(isinstance(width, Integral) and int(width) >= 1 for width in hidden_layer_sizes):
         raise InvalidParameterError(
             f"hidden_layer_sizes must be integers of at least 1; got {hidden_layer_sizes!r}."
         )
-    widths = [n_features, *hidden_layer_sizes]
+    widths = [n_features, *hidden_layer_sizes, n_classes]
+    generator = torch.Generator().manual_seed(seed)
+    gain = nn.init.calculate_gain("leaky_relu", math.sqrt(5))  # nn.Linear's own
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], n_classes))
+        linear = nn.utils.skip_init(nn.Linear, n_in, n_out, device="cpu")
+        bounds = math.sqrt(3) * gain / math.sqrt(n_in), 1 / math.sqrt(n_in)
+        with torch.no_grad():
+            for parameter, bound in zip(linear.parameters(), bounds, strict=True):
+                parameter.uniform_(-bound, bound, generator=generator)
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def build_module(
@@ -39,19 +54,21 @@ def build_module(
 ) -> nn.Module:
     """Make the module; the same seed gives the same initial parameters.
 
-    The global generator of torch is left as it was.
+    It shares nothing with what the caller holds, even where a callable returns one and the same
+    module each time. The global generator of torch is left as it was.
     """
     n_features = row_shape[0] if len(row_shape) == 1 else row_shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if spec is None:
-            if len(row_shape) != 1:
-                raise ValueError(
-                    f"X has rows of shape {row_shape}, which is more than the default MLP takes; "
-                    "reshape X to two dimensions, or pass a module that takes such rows."
-                )
-            return mlp(row_shape[0], n_classes, hidden_layer_sizes)
-        module = copy.deepcopy(spec) if isinstance(spec, nn.Module) else spec(n_features, n_classes)
+    if spec is None:
+        if len(row_shape) != 1:
+            raise ValueError(
+                f"X has rows of shape {row_shape}, which is more than the default MLP takes; "
+                "reshape X to two dimensions, or pass a module that takes such rows."
+            )
+        return mlp(row_shape[0], n_classes, hidden_layer_sizes, seed)
+    module = spec
+    if not isinstance(spec, nn.Module):
+        with borrowed_generator(seed):
+            module = spec(n_features, n_classes)
     if not isinstance(module, nn.Module):
         raise ValueError(
             "module must be a torch.nn.Module or a callable (n_features, n_classes) that returns "
@@ -59,52 +76,7 @@ def build_module(
         )
     if not trainable(module):
         raise ValueError(f"module {type(module).__name__} has no parameters to train.")
-    return module
-
-
-def check_module(module: nn.Module, rows: Tensor, n_classes: int) -> None:
-    """Raise ValueError for a module that cannot be trained federatedly on such rows."""
-    for name, part in module.named_modules():
-        over_batch = isinstance(part, nn.modules.batchnorm._BatchNorm)
-        tracks = isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
-        if over_batch or tracks:
-            raise ValueError(
-                f"module has batch normalisation ({name or type(part).__name__}), whose statistics "
-                "of a batch, running or not, are neither parameters nor meaningful across clients; "
-                "use nn.GroupNorm or nn.LayerNorm instead."
-            )
-    parameters = dict(module.named_parameters())
-    kinds = {p.dtype for p in parameters.values()}
-    if len(kinds) > 1:
-        raise ValueError(f"module mixes parameter types {sorted(map(str, kinds))}; use one.")
-    if not kinds <= {torch.float64, torch.float32, torch.float16}:  # which NumPy has, too
-        raise ValueError(
-            f"module has parameters of type {kinds.pop()}; use torch.float32 or torch.float64."
-        )
-    for name, parameter in parameters.items():
-        if not torch.isfinite(parameter).all():
-            raise ValueError(f"module has non-finite initial values in its parameter {name!r}.")
-    module.eval()
-    try:
-        with torch.enable_grad():
-            logits = module(rows)
-    except Exception as error:
-        raise ValueError(
-            f"module {type(module).__name__} raised {type(error).__name__} on rows of shape "
-            f"{tuple(rows.shape)}: {error}"
-        ) from error
-    wanted = (len(rows), n_classes)
-    if not isinstance(logits, Tensor) or logits.shape != wanted:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"module {type(module).__name__} must map rows of shape {tuple(rows.shape)} to logits "
-            f"of shape {wanted}, one column for each of the {n_classes} classes; found {found}."
-        )
-    if not logits.requires_grad:
-        raise ValueError(
-            f"module {type(module).__name__} gives logits of type {logits.dtype} through which no "
-            "gradient reaches its parameters; does its forward detach or round?"
-        )
+    return copy.deepcopy(module)
 
 
 def takes_indices(module: nn.Module) -> bool:

@@ -6,7 +6,13 @@ order of calls nor on who else takes part; and the process's own generators stay
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 # Streams by spawn key: the cohort, the random layers of a client, and who validates of many.
@@ -63,6 +69,32 @@ def layers_seed(seed: int, round_: int, client: int) -> int:
     """Seed of a client's random layers (dropout) in a round."""
     sequence = np.random.SeedSequence(seed, spawn_key=(_LAYERS, round_, int(client)))
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+_borrowing = threading.RLock()  # a factory may train a model of its own
+
+
+@contextmanager
+def borrowed_generator(seed: int | None = None) -> Iterator[None]:
+    """Use torch's generator of the process, seeded, and leave it as it was.
+
+    For layers that know no other, in a module of one's own. One thread at a time: the others would
+    draw from the same stream.
+    """
+    with _borrowing, torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+def _begin_anew() -> None:
+    """In the child of a fork nobody is left to release the lock."""
+    global _borrowing
+    _borrowing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def validation_generator(seed: int) -> np.random.Generator:

@@ -100,6 +100,34 @@ def test_candidates_of_any_module_train_as_by_themselves():
             np.testing.assert_allclose(found, score, atol=1e-12)
 
 
+def test_a_gamma_for_each_class_is_searched_too():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[y < 3] / 16, y[y < 3]
+    clients = np.arange(len(y)) // 200
+    gammas = ([0.0, 1.0, 2.0], 1.0, [5.0, 1.0, 0.0])
+    settings = {"module": mlp, "n_rounds": 3, "random_state": 0}
+    model = FedFocalClassifierCV(gammas=gammas, cv=2, racing=False, **settings)
+    model.fit(X, y, clients=clients)
+    fold = folds_of(model, y, clients)
+    for row, gamma in enumerate(gammas):
+        np.testing.assert_array_equal(model.cv_results_["param_gamma"][row], gamma)
+        for f in range(2):
+            alone = FedFocalClassifier(gamma=gamma, **settings)
+            alone.fit(X[fold != f], y[fold != f], clients=clients[fold != f])
+            score = alone.score(X[fold == f], y[fold == f])
+            found = model.cv_results_[f"split{f}_test_score"][row]
+            np.testing.assert_allclose(found, score, atol=1e-12)
+
+    array = FedFocalClassifierCV(gammas=np.array(gammas[::2]), cv=2, **settings)
+    array.fit(X, y, clients=clients)
+    np.testing.assert_array_equal(array.gamma_, gammas[::2][array.best_index_])
+    np.testing.assert_array_equal(array.best_params_["gamma"], array.gamma_)
+    chosen = FedFocalClassifier(gamma=array.gamma_, **settings).fit(X, y, clients=clients)
+    np.testing.assert_array_equal(array.predict_proba(X), chosen.predict_proba(X))
+    with pytest.raises(ValueError, match="gamma has 2 entries but there are 3 classes"):
+        FedFocalClassifierCV(gammas=[[1.0, 2.0]], **settings).fit(X, y, clients=clients)
+
+
 def test_variance_of_a_score_is_that_of_rows_drawn_anew():
     counts, recalls, rng = np.array([200, 40, 9]), [0.8, 0.6, 0.5], np.random.default_rng(0)
     y = np.repeat(np.arange(3), counts)

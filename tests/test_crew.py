@@ -103,7 +103,7 @@ def test_the_process_keeps_its_threads(monkeypatch):
         fits = []
         for crew in (Crew, Always):
             monkeypatch.setattr("skfedfocal.engines._vectorized.Crew", crew)
-            monkeypatch.setattr("skfedfocal.engines._kernels.choice._CACHE_BYTES", 1 << 12)
+            monkeypatch.setattr("skfedfocal.engines._kernels.mlp.MLPKernel.block_bytes", 1 << 12)
             fits.append(
                 FedFocalClassifier(hidden_layer_sizes=(8,), n_rounds=5, random_state=0).fit(
                     X, y, clients=clients

@@ -25,11 +25,10 @@ from skfedfocal._local import LocalPlan
 from skfedfocal._module import flatten
 from skfedfocal.engines import ENGINES, LoopEngine, Task, VectorizedEngine, _blocks
 from skfedfocal.engines._kernels import dual as _dual
+from skfedfocal.engines._kernels import kernel_of_round
 from skfedfocal.engines._kernels.dual import DualKernel
 from skfedfocal.engines._kernels.mlp import MLPKernel
-from skfedfocal.engines._kernels.pooling import pool_first
 from skfedfocal.engines._kernels.serial import SerialKernel
-from skfedfocal.engines._kernels.stepping import stepping_layers
 from skfedfocal.engines._kernels.vmap import VmapKernel
 from skfedfocal.losses import LOSSES, FocalLoss
 from skfedfocal.strategies import FedProx
@@ -129,7 +128,7 @@ class Convolved(nn.Module):
         return self.last(h.detach() if self.how == "cut off" else h)
 
 
-CONVOLVED = {"once": 2, "twice": 2, "in three dimensions": 2, "cut off": 2, "weights read": 0}
+CONVOLVED = ["once", "twice", "in three dimensions", "cut off", "weights read"]
 
 
 def layer_norm_mlp():
@@ -311,7 +310,7 @@ def blocks_of(engine, n_clients):
 
 def kernel_of(engine, plan):
     """The kernel that trains all clients."""
-    return engine._kernel(plan, engine.rows.layout.sizes)
+    return kernel_of_round(engine.kernels, plan, engine.rows.layout.sizes)
 
 
 def assert_engines_agree(name, plan, cohort=None, **rows_options):
@@ -476,7 +475,7 @@ def test_convolutions_through_vmap_are_those_through_autograd(block_size):
     module, plan = make(), plan_of(momentum=0.5)
     engine = VectorizedEngine(module, rows)
     by_autograd = train(engine, module, plan)
-    engine.kernel = VmapKernel(module, block_size)
+    engine.kernels = [VmapKernel(module, block_size)]
     assert_same(train(engine, module, plan), by_autograd)
 
 
@@ -752,77 +751,3 @@ def test_fit_leaves_the_number_of_threads(engine):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize(("how", "n_stepping"), CONVOLVED.items())
-def test_layers_step_in_their_backward_pass_where_that_is_safe(how, n_stepping):
-    rows, make = rows_for(f"linear {how}")
-    engine = VectorizedEngine(make(), rows)
-    assert len(engine.kernel.stepping) == n_stepping
-
-
-def test_a_stepping_layer_needs_no_gradient_of_its_own():
-    torch.manual_seed(0)
-    layer = nn.Sequential(nn.Linear(3, 2))
-    x, before = torch.randn(5, 3), layer[0].weight.detach().clone()
-    (stepping,) = stepping_layers(layer)
-    stepping.begin_step(0.5)
-    found = torch.autograd.grad(layer(x).sum(), list(layer.parameters()), allow_unused=True)
-    assert found == (None, None)
-    torch.testing.assert_close(layer[0].weight.detach(), before - 0.5 * x.sum(0))
-    stepping.begin_step(0.0)
-    weight, _ = torch.autograd.grad(layer(x).sum(), list(layer.parameters()))
-    torch.testing.assert_close(weight, x.sum(0).expand(2, 3))
-
-
-# -- pooling before the ReLU ---------------------------------------------------------------------
-
-
-def _pooled_after_relu() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(2, 3, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(3, stride=2, padding=1),
-        nn.Sequential(nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)),
-        nn.Flatten(),
-        nn.LazyLinear(3),
-    ).double()
-
-
-@given(seed=st.integers(0, 1000), zeros=st.booleans())
-@settings(max_examples=25, deadline=None)
-def test_pooling_first_changes_no_bit(seed, zeros):
-    torch.manual_seed(seed)
-    module = _pooled_after_relu()
-    x = torch.randn(4, 2, 6, 6, dtype=torch.float64)
-    if zeros:  # ties, at zero and above
-        x = x.round()
-    module(x)
-    changed = copy.deepcopy(module)
-    pool_first(changed)
-    assert [type(part) for part in changed[:3]] == [nn.Conv2d, nn.MaxPool2d, nn.ReLU]
-    assert type(changed[3][0]) is nn.MaxPool2d
-    assert torch.equal(changed(x), module(x))
-    of, of_changed = (
-        torch.autograd.grad(m(x).square().sum(), list(m.parameters())) for m in (module, changed)
-    )
-    assert all(torch.equal(a, b) for a, b in zip(of, of_changed, strict=True))
-
-
-def test_what_is_looked_at_keeps_its_place():
-    watched = _pooled_after_relu()
-    watched[1].register_forward_hook(lambda *_: None)
-    pool_first(watched)
-    assert type(watched[1]) is nn.ReLU
-
-    pooled = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2, return_indices=True))
-    pool_first(pooled)
-    assert type(pooled[1]) is nn.ReLU
-
-    class Own(nn.Sequential):
-        def forward(self, x):
-            return self[2](self[1](self[0](x)))
-
-    own = Own(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))
-    pool_first(own)
-    assert type(own[1]) is nn.ReLU

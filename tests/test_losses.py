@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from skfedfocal import FederatedClassifier, FedFocalClassifier
 from skfedfocal.losses import LOSSES, CrossEntropyLoss, FocalLoss, Loss
+from skfedfocal.losses._focal import GammaAsConstant
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=60, database=None)
 gammas = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 2.0, 5.0]), st.floats(0, 8))
@@ -107,6 +108,59 @@ def test_nothing_overflows(name, dtype):
         assert part.dtype == dtype
         assert torch.isfinite(part).all()
     assert (loss(logits, y, constants) >= 0).all()
+
+
+@every
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize(
+    ("dtype", "reach"),
+    [
+        (torch.float16, 1e4),
+        (torch.float16, 65504.0),
+        (torch.float32, 1e6),
+        (torch.float32, 3e38),
+        (torch.float64, 1e306),
+    ],
+    ids=str,
+)
+def test_log_posterior_is_finite_for_every_finite_logit(name, n_classes, dtype, reach):
+    logits, _ = extreme_rows(dtype, n_classes, reach)
+    losses = [LOSSES[name]()]
+    if name == "focal":
+        losses += [FocalLoss(5.0), FocalLoss([5.0] * n_classes), FocalLoss(5.0, 0.6)]
+    if name == "ldam":
+        losses += [LOSSES[name](max_margin=3.0, scale=30.0)]
+    counts = COUNTS[:n_classes]
+    for loss in losses:
+        constants = constants_of(loss, counts)
+        if isinstance(loss, FocalLoss):
+            constants = loss.divide((1 / counts).numpy())[1]
+        constants = None if constants is None else constants.to(dtype)
+        found = loss.log_posterior(logits, constants)
+        assert found.dtype == dtype
+        assert torch.isfinite(found).all()
+        torch.testing.assert_close(
+            found.float().exp().sum(1), torch.ones(len(logits)), rtol=0, atol=1e-2
+        )
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("gamma", [0.0, 2.0, [0.0, 0.5, 2.0, 5.0]], ids=str)
+def test_gamma_may_be_a_constant(gamma, shifted):
+    logits = torch.randn(3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(15).view(3, 5) % 4
+    shift = -torch.arange(4, dtype=torch.float64) if shifted else torch.zeros(4).double()
+    wanted, found = FocalLoss(gamma, 0.5 if shifted else 0.0), GammaAsConstant()
+    of_classes = torch.as_tensor(gamma, dtype=torch.float64).expand(4)
+    constants = torch.cat([shift, of_classes]).expand(3, 1, 8)
+    for method in ("__call__", "gradient"):
+        torch.testing.assert_close(
+            getattr(found, method)(logits, y, constants), getattr(wanted, method)(logits, y, shift)
+        )
+    torch.testing.assert_close(
+        found.log_posterior(logits, constants), wanted.log_posterior(logits, shift)
+    )
+    assert torch.equal(found.decide(logits, constants), wanted.decide(logits, shift))
 
 
 @every

@@ -14,12 +14,12 @@ from skfedfocal import FederatedClassifier
 from skfedfocal._module import (
     ParameterLayout,
     build_module,
-    check_module,
     flatten,
     load_flat,
     takes_indices,
     trainable,
 )
+from skfedfocal._module_check import check_module
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=30, database=None)
 
@@ -184,6 +184,36 @@ def test_default_module_refuses_rows_of_more_dimensions():
         build_module(None, (5,), (2, 6, 6), 3, seed=0)
 
 
+@repeatable
+@given(
+    widths=st.lists(st.integers(1, 9), max_size=3),
+    n_features=st.integers(1, 9),
+    seed=st.integers(0, 2**31 - 2),
+)
+def test_default_module_begins_as_torchs_own_layers(widths, n_features, seed):
+    sizes = [n_features, *widths, 3]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        wanted = [flatten(nn.Linear(n_in, n_out)) for n_in, n_out in pairwise(sizes)]
+    found = flatten(build_module(None, widths, (n_features,), 3, seed))
+    assert torch.equal(found, torch.cat(wanted))
+
+
+def test_what_a_callable_returns_is_copied():
+    mine = mlp64()
+    X, y, clients = federation([10, 10])
+    before = flatten(mine)
+    fits = [
+        FederatedClassifier(module=lambda *_: mine, n_rounds=2, random_state=0).fit(
+            X, y, clients=clients
+        )
+        for _ in range(2)
+    ]
+    assert torch.equal(flatten(mine), before)
+    assert fits[0].module_ is not fits[1].module_
+    np.testing.assert_array_equal(fits[0].theta_, fits[1].theta_)
+
+
 def test_a_callable_that_makes_no_module_is_refused():
     with pytest.raises(ValueError, match=r"module must be a torch\.nn\.Module or a callable"):
         build_module(lambda *_: "module", (), (5,), 3, seed=0)
@@ -223,7 +253,114 @@ def with_norm(norm):
     return nn.Sequential(nn.Linear(5, 4), norm, nn.Linear(4, 3)).double()
 
 
+class Standardised(nn.Module):
+    """Keeps a running mean of its own."""
+
+    def __init__(self, everywhere=False):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(5, dtype=torch.float64))
+        self.register_buffer("fixed", torch.full((5,), torch.nan, dtype=torch.float64))
+        self.last, self.everywhere = mlp64(), everywhere
+
+    def forward(self, x):
+        if self.training or self.everywhere:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        return self.last(x - self.mean)
+
+
+class RunningMaximum(Standardised):
+    """Which the same rows do not change twice."""
+
+    def forward(self, x):
+        self.mean.copy_(torch.maximum(self.mean, x.detach().amax(0)))
+        return self.last(x / (1 + self.mean))
+
+
+class Remembers(nn.Module):
+    """Keeps a tensor that is no buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.last, self.before = mlp64(), 0.0
+
+    def forward(self, x):
+        shift, self.before = self.before, x.detach().mean()
+        return self.last(x - shift)
+
+
+class Centred(nn.Module):
+    """Subtracts the mean of the rows, or of each row."""
+
+    def __init__(self, axis):
+        super().__init__()
+        self.last, self.axis = mlp64(), axis
+
+    def forward(self, x):
+        return self.last(x - x.mean(self.axis, keepdim=True))
+
+
+class Sequences(nn.Module):
+    """The last state of a recurrent layer, over (n, time, features) or (time, n, features)."""
+
+    def __init__(self, kind=nn.LSTM, **options):
+        super().__init__()
+        self.recurrent = kind(2, 4, **options)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.last(self.recurrent(x)[0][:, -1])
+
+
+class Attention(nn.Module):
+    def __init__(self, batch_first):
+        super().__init__()
+        self.attention = nn.TransformerEncoderLayer(4, 2, 8, batch_first=batch_first)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.attention(x).flatten(1))
+
+
+class Words(nn.Module):
+    """Mean word; `over` the rows too, where that is wanted."""
+
+    def __init__(self, over=1):
+        super().__init__()
+        self.embedding, self.last, self.over = nn.Embedding(9, 4), nn.Linear(4, 3), over
+
+    def forward(self, x):
+        h = self.embedding(x)
+        return self.last(h.mean(1) - (h.mean((0, 1)) if self.over == 0 else 0))
+
+
+class OneRowFails(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
+
+class Cached(nn.Module):
+    """Its buffer is a table made in the first pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = mlp64()
+        self.register_buffer("table", None)
+        self.register_buffer("lazy", torch.zeros(5, dtype=torch.float64))
+
+    def forward(self, x):
+        if self.table is None:
+            self.table = torch.arange(5.0, dtype=torch.float64)
+            self.lazy.copy_(self.table)
+        return self.last(x + self.table + self.lazy)
+
+
 REFUSED = {
+    "running mean": (Standardised, r"buffer that a training pass changes \('mean'\)"),
+    "running mean, always": (lambda: Standardised(True), r"training pass changes \('mean'\)"),
+    "running maximum": (RunningMaximum, r"training pass changes \('mean'\)"),
+    "memory": (Remembers, "keeps something between calls"),
+    "mean of the rows": (lambda: Centred(0), "rows influence one another.*batch_first=True"),
+    "no single row": (lambda: OneRowFails(5, 3).double(), r"rows of shape \(1, 5\).*found \(3,\)"),
     "batch norm": (lambda: with_norm(nn.BatchNorm1d(4)), r"batch normalisation \(1\).*GroupNorm"),
     "batch norm without running statistics": (
         lambda: with_norm(nn.BatchNorm1d(4, track_running_stats=False)),
@@ -274,6 +411,107 @@ def test_a_fit_module_passes(make):
     before = flatten(module)
     check_module(module, torch.ones(2, 5, dtype=torch.float64), 3)
     assert torch.equal(flatten(module), before)
+
+
+APART = {
+    # name: (module, shape of a row, type)
+    "lstm": (lambda: Sequences(batch_first=True), (4, 2), torch.float32),
+    "two-way gru": (
+        lambda: Sequences(nn.GRU, batch_first=True, num_layers=2),
+        (4, 2),
+        torch.float32,
+    ),
+    "attention": (lambda: Attention(True).double(), (2, 4), torch.float64),
+    "attention in single precision": (lambda: Attention(True), (2, 4), torch.float32),
+    "words": (Words, (6,), torch.int64),
+    "mean of each row": (lambda: Centred(1), (5,), torch.float64),
+    "cnn": (cnn64, (2, 6, 6), torch.float64),
+    "instance norm": (
+        lambda: nn.Sequential(nn.InstanceNorm2d(2), *cnn64()).double(),
+        (2, 6, 6),
+        torch.float64,
+    ),
+    "cached table": (Cached, (5,), torch.float64),
+    "dropout in every pass": (
+        lambda: nn.Sequential(DropsAlways(), nn.Linear(5, 3)),
+        (5,),
+        torch.float32,
+    ),
+    "wide": (lambda: mlp64(500, hidden=(300, 200)).float(), (500,), torch.float32),
+    "half": (lambda: mlp64().half(), (5,), torch.float16),
+}
+TOGETHER = {
+    "lstm": (Sequences, (4, 2), torch.float32),
+    "gru": (lambda: Sequences(nn.GRU).double(), (4, 2), torch.float64),
+    "attention": (lambda: Attention(False), (2, 4), torch.float32),
+    "words": (lambda: Words(over=0), (6,), torch.int64),
+    "half": (lambda: Centred(0).half(), (5,), torch.float16),
+}
+
+
+class DropsAlways(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5)
+
+
+def few_rows(shape, dtype):
+    """Rows to be checked with: all the same, of large values, or ordinary ones."""
+    zeros = torch.zeros((2, *shape), dtype=dtype)
+    if dtype == torch.int64:
+        return [zeros, zeros[:1]]
+    ordinary = torch.as_tensor(np.random.default_rng(0).normal(size=(2, *shape))).to(dtype)
+    return [zeros, zeros[:1], zeros + 1, ordinary, 1000 * ordinary]
+
+
+@pytest.mark.parametrize(("make", "shape", "dtype"), APART.values(), ids=APART)
+def test_rows_that_stay_apart_pass(make, shape, dtype):
+    torch.manual_seed(0)
+    for rows in few_rows(shape, dtype):
+        module = make()
+        before = torch.get_rng_state()
+        check_module(module, rows, 3)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("make", "shape", "dtype"), TOGETHER.values(), ids=TOGETHER)
+def test_rows_that_influence_one_another_are_refused(make, shape, dtype):
+    torch.manual_seed(0)
+    for rows in few_rows(shape, dtype):
+        with pytest.raises(ValueError, match="rows influence one another"):
+            check_module(make(), rows, 3)
+
+
+def test_refused_buffers_are_as_they_were():
+    module = Standardised()
+    with pytest.raises(ValueError, match="mean"):
+        check_module(module, torch.ones(2, 5, dtype=torch.float64), 3)
+    assert torch.equal(module.mean, torch.zeros(5, dtype=torch.float64))
+
+
+def test_a_module_that_takes_no_other_rows_is_checked_on_those_given():
+    class Codes(nn.Module):
+        def __init__(self, over):
+            super().__init__()
+            self.embedding, self.over = nn.Embedding(3, 3), over
+
+        def forward(self, x):
+            h = self.embedding(x[:, 0].long())
+            return h - h.mean(self.over, keepdim=True)
+
+    rows = torch.tensor([[0.0], [2.0]])
+    check_module(Codes(1), rows, 3)
+    with pytest.raises(ValueError, match="influence"):
+        check_module(Codes(0), rows, 3)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_module_that_ends_in_a_softmax_is_warned_of(n_classes):
+    rows = torch.zeros(2, 5, dtype=torch.float64)
+    net = mlp64(5, n_classes)
+    with pytest.warns(UserWarning, match="leave out the last softmax"):
+        check_module(nn.Sequential(net, nn.Softmax(1)), rows, n_classes)
+    check_module(nn.Sequential(net, nn.LogSoftmax(1)), rows, n_classes)
+    check_module(nn.Sequential(net, nn.Sigmoid()), rows, n_classes)
 
 
 def test_a_classifier_computes_in_the_type_of_its_module():

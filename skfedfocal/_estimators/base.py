@@ -23,7 +23,8 @@ from skfedfocal._data.rows import FederatedRows, dense_rows
 from skfedfocal._data.validation import validation_rows
 from skfedfocal._estimators.prediction import FederatedPredictor
 from skfedfocal._estimators.rows import checked_rows, device_of, encoded
-from skfedfocal._module import build_module, check_module, module_name, takes_indices
+from skfedfocal._module import build_module, module_name, takes_indices
+from skfedfocal._module_check import check_module
 from skfedfocal._plain import plain_or_repr
 from skfedfocal._sklearn import HasMethods, Interval, RealNotInt, StrOptions, _fit_context
 from skfedfocal._threads import one_thread
@@ -36,7 +37,7 @@ from skfedfocal._training.training import Patience, Training
 from skfedfocal._version import __version__
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
 from skfedfocal.engines import ENGINES, Engine, Traffic
-from skfedfocal.losses import Loss
+from skfedfocal.losses import Loss, check_loss
 from skfedfocal.selection import SELECTIONS, Selection
 from skfedfocal.strategies import STRATEGIES, Strategy
 
@@ -176,7 +177,7 @@ class BaseFederatedClassifier(FederatedPredictor):
             If training diverges; the model of least training loss is kept, if a round was good.
         """
         go_on = self.warm_start and hasattr(self, "theta_")
-        with as_before_on_error(self):
+        with as_before_on_error(self), one_thread():
             self._train(
                 X, y, sample_weight, clients, self.n_rounds, go_on=go_on, checkpoint=checkpoint
             )
@@ -220,7 +221,7 @@ class BaseFederatedClassifier(FederatedPredictor):
                 "False, or fit with warm_start=True."
             )
         go_on = hasattr(self, "theta_")
-        with as_before_on_error(self):
+        with as_before_on_error(self), one_thread():
             self._train(
                 X, y, sample_weight, clients, 1, go_on=go_on, classes=classes, adds_rows=True
             )
@@ -309,6 +310,7 @@ class BaseFederatedClassifier(FederatedPredictor):
                 self.module, self.hidden_layer_sizes, setup.row_shape, len(setup.classes), seed
             )
             engine, loss = connect(setup, module)
+            check_loss(loss, len(setup.classes), next(module.parameters()).dtype)
             parts = resolve_parts(self, loss, self._class_weight())
             stored = self.training_state_ if go_on else None
             counted = (None, 0)

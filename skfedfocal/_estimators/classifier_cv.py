@@ -54,10 +54,11 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
-    gammas : array-like of shape (n_gammas,), default=(1.0, 0.0, 0.5, 2.0, 5.0)
-        Focusing parameters to choose from, each at least 0. The first is kept unless another is
-        better by more than two standard errors of their difference: as the folds show it, and as
-        the number of validation rows of each class lets expect.
+    gammas : sequence, default=(1.0, 0.0, 0.5, 2.0, 5.0)
+        Focusing parameters to choose from, each a number of at least 0 or one such number for each
+        class, as `FedFocalClassifier` takes it. The first is kept unless another is better by more
+        than two standard errors of their difference: as the folds show it, and as the number of
+        validation rows of each class lets expect.
     class_weights : sequence, default=("balanced",)
         Class weights to choose from, each as `FedFocalClassifier` takes it; the first, with the
         first gamma, is what others must beat.
@@ -127,7 +128,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
 
     Attributes
     ----------
-    gamma_ : float
+    gamma_ : float or ndarray of shape (n_classes,)
         The gamma chosen.
     best_index_ : int
         Number of the candidate chosen.
@@ -330,7 +331,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             engine = ENGINES[self.engine](module, rows.regroup(part))
             parts = self._parts(gamma, class_weight)
             federation, server, population = assemble(self, parts, engine, module, setup)
-            federation = gamma_as_constant(federation, gamma, len(setup.classes))
+            federation = gamma_as_constant(federation, parts.loss, len(setup.classes))
             runs.append(Run(i, fold, federation, TrainingState(server), population))
         return runs
 
@@ -358,7 +359,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
 
     def _choose(
         self,
-        candidates: list[tuple[float, Any]],
+        candidates: list[tuple[Any, Any]],
         scores: NDArray[np.float64],
         chance: NDArray[np.float64],
         n_rounds: NDArray[np.int64],
@@ -366,12 +367,14 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         """Keep the scores, and the candidate that they speak for."""
         order = _order(scores, n_rounds)
         gammas, class_weights = zip(*candidates, strict=True)
-        objects = np.empty(len(candidates), object)
+        objects, numbers = np.empty((2, len(candidates)), object)
         objects[:] = class_weights
+        for i, gamma in enumerate(gammas):
+            numbers[i] = _as_number(gamma)
         rank = np.empty(len(candidates), np.int32)
         rank[order] = np.arange(1, len(candidates) + 1)
         self.cv_results_ = {
-            "param_gamma": np.array(gammas, float),
+            "param_gamma": numbers if any(map(np.ndim, gammas)) else numbers.astype(float),
             "param_class_weight": objects,
             "n_rounds": n_rounds,
             **{f"split{f}_test_score": column for f, column in enumerate(scores.T)},
@@ -383,9 +386,14 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         if not _clearly_better(scores[best] - scores[0], chance[best] + chance[0]):
             best = 0
         self.best_index_ = int(best)
-        self.gamma_ = float(gammas[best])
+        self.gamma_ = _as_number(gammas[best])
         self.best_params_ = {"gamma": self.gamma_, "class_weight": class_weights[best]}
         self.best_score_ = float(scores[best].mean())
+
+
+def _as_number(gamma: Any) -> float | NDArray[np.float64]:
+    """A gamma as it is stored: a float, or an array of one for each class."""
+    return np.array(gamma, float) if np.ndim(gamma) else float(gamma)
 
 
 def _clearly_better(lead: NDArray[np.float64], chance: NDArray[np.float64]) -> bool:

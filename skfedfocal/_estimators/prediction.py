@@ -39,6 +39,7 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
     _made_from: Any  # the parameter `module` as it was
     _module: nn.Module | None
 
+    @one_thread()
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Scores of the classes: log-odds of the second of two, else log-probabilities.
 
@@ -57,6 +58,7 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
             return (log_posterior[:, 1] - log_posterior[:, 0]).numpy()
         return log_posterior.numpy()
 
+    @one_thread()
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the most probable class of each row.
 
@@ -74,6 +76,7 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
         decided = self.loss_.decide(logits, self._constants(logits))
         return self.classes_[decided.cpu().numpy()]
 
+    @one_thread()
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probability of each class in the population that training weighed.
 
@@ -94,6 +97,7 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
         """
         return self._log_posterior(X).exp().numpy()
 
+    @one_thread()
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
         """Logarithm of the probabilities of `predict_proba`, finite where they round to 0.
 
@@ -109,6 +113,7 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
         """
         return self._log_posterior(X).numpy()
 
+    @one_thread()
     def predict_posterior(self, X: Any, class_prior: Any = "population") -> NDArray[Any]:
         """Probability of each class in a population of the given class frequencies.
 
@@ -204,7 +209,7 @@ default="population"
         dtype = torch.int64 if indices else parameter.dtype
         check_finite(X, dtype, getattr(self, "feature_names_in_", None))
         step = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
-        with torch.no_grad(), one_thread():
+        with torch.no_grad():
             return torch.cat(
                 [
                     module(dense_rows(X, slice(i, i + step), dtype, parameter.device))

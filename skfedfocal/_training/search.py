@@ -22,6 +22,7 @@ from skfedfocal._training.state import TrainingState
 from skfedfocal._training.tally import Tally
 from skfedfocal.engines import Hits, ManyFederations, Request, Task, Traffic
 from skfedfocal.losses import FocalLoss
+from skfedfocal.losses._focal import GammaAsConstant
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,14 @@ def race(n_candidates: int, n_rounds: int) -> list[tuple[int, int]]:
     return [(n_each, left) for left in stages]
 
 
-def gamma_as_constant(federation: Federation, gamma: float, n_classes: int) -> Federation:
+def gamma_as_constant(federation: Federation, loss: FocalLoss, n_classes: int) -> Federation:
     """The same federation with gamma beside the loss, so that candidates share their batches."""
     plan, shift = federation.plan, federation.plan.constants
     if shift is None:
         shift = torch.zeros(n_classes, dtype=torch.float64)
-    constants = torch.cat([shift, shift.new_tensor([float(gamma)])])
-    loss = FocalLoss(logit_adjustment=plan.loss.get_params()["logit_adjustment"])
-    return replace(federation, plan=replace(plan, loss=loss, constants=constants))
+    gamma = torch.as_tensor(loss.gamma_by_class(shift)).to(shift)
+    constants = torch.cat([shift, gamma.expand(n_classes)])
+    return replace(federation, plan=replace(plan, loss=GammaAsConstant(), constants=constants))
 
 
 def balanced_accuracy(run: Run, module: nn.Module, held_out: FederatedRows) -> tuple[float, float]:

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_PIECE = 1 << 14  # values that are summed in the type of the updates
+
 
 class Deltas(ABC):
     """Local model minus global model, for m clients and p parameters."""
@@ -20,6 +22,10 @@ class Deltas(ABC):
     @abstractmethod
     def finite(self) -> NDArray[np.bool_]:
         """Which updates are finite throughout, of shape (m,)."""
+
+    @abstractmethod
+    def norms(self) -> NDArray[np.float64]:
+        """Euclidean norm of each update, of shape (m,), summed in double precision."""
 
     @abstractmethod
     def matrix(self) -> Tensor:
@@ -39,6 +45,9 @@ class DenseDeltas(Deltas):
 
     def finite(self) -> NDArray[np.bool_]:
         return torch.isfinite(self._matrix).all(1).cpu().numpy()
+
+    def norms(self) -> NDArray[np.float64]:
+        return norm_of_rows(self._matrix).cpu().numpy()
 
     def matrix(self) -> Tensor:
         return self._matrix
@@ -62,5 +71,18 @@ class StackedDeltas(Deltas):
         sums = torch.stack([s.sum(1) for s in self._stacks]).sum(0)
         return torch.isfinite(sums).cpu().numpy()
 
+    def norms(self) -> NDArray[np.float64]:
+        parts = [norm_of_rows(s - p) for s, p in zip(self._stacks, self._start, strict=True)]
+        return torch.stack(parts).norm(dim=0).cpu().numpy()
+
     def matrix(self) -> Tensor:
         return torch.cat([s - p for s, p in zip(self._stacks, self._start, strict=True)], dim=1)
+
+
+def norm_of_rows(rows: Tensor) -> Tensor:
+    """Euclidean norm of each row of a matrix; pieces of it are summed in double precision."""
+    if rows.dtype == torch.float16:  # whose squares soon overflow
+        rows = rows.float()
+    # Not torch's own norm, whose sum in single precision loses half of its digits.
+    pieces = [torch.linalg.vecdot(part, part) for part in rows.split(_PIECE, dim=1)]
+    return torch.stack(pieces).double().sum(0).sqrt()

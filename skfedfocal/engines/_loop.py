@@ -15,7 +15,7 @@ from skfedfocal._data.queries import Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import flatten, load_flat, trainable
-from skfedfocal._random import layers_seed, shuffled_places
+from skfedfocal._random import borrowed_generator, layers_seed, shuffled_places
 from skfedfocal.engines._engine import Model, Task, Updates
 from skfedfocal.engines._evaluate import Hits
 from skfedfocal.engines._in_process import InProcessEngine
@@ -79,8 +79,7 @@ class LoopEngine(InProcessEngine):
         constants = plan.loss_constants(counts, params[0].detach())
         self.module.train()
         batch_losses, n_rows = [], end - first
-        with torch.random.fork_rng(devices=[]):  # dropout draws of the client's own
-            torch.manual_seed(layers_seed(plan.seed, round_, client))
+        with borrowed_generator(layers_seed(plan.seed, round_, client)):  # dropout of its own
             for epoch in range(plan.n_epochs):
                 order = shuffled_places(
                     plan.seed, round_, epoch, np.array([client]), np.array([n_rows])

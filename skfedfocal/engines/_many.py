@@ -18,7 +18,7 @@ from skfedfocal.engines._blocks import BlockRows
 from skfedfocal.engines._deltas import StackedDeltas
 from skfedfocal.engines._engine import Task, Updates
 from skfedfocal.engines._evaluate import Hits
-from skfedfocal.engines._kernels.choice import choose_kernel
+from skfedfocal.engines._kernels import choose_kernel
 from skfedfocal.engines._vectorized import VectorizedEngine
 
 

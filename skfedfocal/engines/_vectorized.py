@@ -6,22 +6,18 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skfedfocal._data.batches import Block, schedule
 from skfedfocal._data.rows import FederatedRows
-from skfedfocal._local import LocalPlan
 from skfedfocal._module import ParameterLayout
+from skfedfocal._threads import allowed_threads
 from skfedfocal.engines._blocks import BlockRows
 from skfedfocal.engines._crew import Crew
 from skfedfocal.engines._engine import Task, Updates
 from skfedfocal.engines._in_process import InProcessEngine
-from skfedfocal.engines._kernels.choice import choose_kernel
-from skfedfocal.engines._kernels.dual import DualKernel
+from skfedfocal.engines._kernels import kernel_of_round, kernels_for
 from skfedfocal.engines._kernels.kernel import Kernel
-from skfedfocal.engines._kernels.mlp import MLPKernel
 
 
 class VectorizedEngine(InProcessEngine):
@@ -36,11 +32,11 @@ class VectorizedEngine(InProcessEngine):
     ):
         super().__init__(module, rows, held_out)
         self.layout = ParameterLayout.of(module)
-        self.kernel = choose_kernel(module, rows)
-        self.dual = DualKernel(module) if isinstance(self.kernel, MLPKernel) else None
+        self.kernels = kernels_for(module, rows)
+        self.kernel = self.kernels[-1]
         on_cpu = rows.device.type == "cpu"
         self.way = self.kernel.way
-        self.crew = Crew(torch.get_num_threads() if on_cpu and self.kernel.threads_well else 1)
+        self.crew = Crew(allowed_threads() if on_cpu and self.kernel.threads_well else 1)
 
     def logits(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         start = self.layout.split(theta)
@@ -50,7 +46,7 @@ class VectorizedEngine(InProcessEngine):
         if len(task.cohort) == 0:
             return
         plan, start = task.plan, self.layout.split(task.theta)
-        kernel = self._kernel(plan, self.rows.layout.sizes_of(task.cohort))
+        kernel = kernel_of_round(self.kernels, plan, self.rows.layout.sizes_of(task.cohort))
         self.way = kernel.way
         blocks = schedule(
             task.cohort,
@@ -94,9 +90,3 @@ class VectorizedEngine(InProcessEngine):
             deltas=deltas,
             recalls=recalls if task.wants_recall else None,
         )
-
-    def _kernel(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> Kernel:
-        if self.dual is not None and self.dual.pays(plan, sizes):
-            self.dual.fit_block_size(plan, sizes)
-            return self.dual
-        return self.kernel

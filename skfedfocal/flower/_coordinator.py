@@ -21,7 +21,8 @@ from torch import nn
 from skfedfocal._data.moments import Moments, column_moments, standard_scale
 from skfedfocal._data.queries import Sizes, settle
 from skfedfocal._estimators.base import BaseFederatedClassifier
-from skfedfocal._module import check_module, module_name, takes_indices
+from skfedfocal._module import module_name, takes_indices
+from skfedfocal._module_check import check_module
 from skfedfocal._plain import to_plain
 from skfedfocal._training.assembly import Setup
 from skfedfocal._training.tally import FederatedTrainingError

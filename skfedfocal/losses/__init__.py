@@ -6,6 +6,7 @@ those of the whole federation, or each client's own.
 
 from __future__ import annotations
 
+from skfedfocal.losses._check import check_loss
 from skfedfocal.losses._cross_entropy import CrossEntropyLoss
 from skfedfocal.losses._focal import (
     FocalLoss,
@@ -25,6 +26,7 @@ __all__ = [
     "LogitAdjustedLoss",
     "Loss",
     "SampleDependentFocalLoss",
+    "check_loss",
     "focal_gradient",
     "focal_log_posterior",
     "focal_value",

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from skfedfocal._sklearn import Interval, InvalidParameterError
-from skfedfocal.losses._loss import Loss, against_others, log_softmax, stable_softplus
+from skfedfocal.losses._loss import (
+    Loss,
+    against_others,
+    finite,
+    log_softmax,
+    stable_softplus,
+    with_room,
+)
 
 
 class FocalLoss(Loss):
@@ -95,52 +102,63 @@ class FocalLoss(Loss):
         return of_rows, torch.as_tensor(shift - shift.max())
 
     def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
-        logits, gamma = self._shifted(logits, constants)
+        shift, gamma = self._shift_and_gamma(logits, constants)
+        logits = logits if shift is None else logits + shift
         others, _ = against_others(logits, y)
-        return focal_value(others, self._by_row(logits, y) if gamma is None else gamma)
+        return focal_value(others, _of_rows(gamma, logits, y))
 
     def gradient(
         self, logits: Tensor, y: Tensor, constants: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        logits, gamma = self._shifted(logits, constants)
-        return focal_gradient(logits, y, self._by_row(logits, y) if gamma is None else gamma)
+        shift, gamma = self._shift_and_gamma(logits, constants)
+        logits = logits if shift is None else logits + shift
+        return focal_gradient(logits, y, _of_rows(gamma, logits, y))
 
     def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
-        shifted, gamma = self._shifted(logits, constants)
-        by_class = self._by_class(logits) if gamma is None else gamma.unsqueeze(-1)
-        if constants is None or shifted is logits:
-            return focal_log_posterior(shifted, by_class)
-        return focal_log_posterior(shifted, by_class, -constants[..., : logits.shape[-1]])
+        shift, gamma = self._shift_and_gamma(logits, constants)
+        if shift is None:
+            return focal_log_posterior(logits, gamma)
+        return focal_log_posterior(logits + shift, gamma, -shift)
 
-    @staticmethod
-    def _shifted(logits: Tensor, constants: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the constants say: a shift of the logits, then a gamma in place of the loss's own.
-
-        Either may be missing.
-        """
-        if constants is None:
-            return logits, None
-        n_classes, n = logits.shape[-1], constants.shape[-1]
-        if n == n_classes:
-            return logits + constants, None
-        if n > n_classes:
-            logits = logits + constants[..., :n_classes]
-        return logits, constants[..., -1]
-
-    def _by_class(self, logits: Tensor) -> float | Tensor:
-        """Gamma by class."""
+    def gamma_by_class(self, like: Tensor) -> float | Tensor:
+        """Gamma as one number, or of each class for logits (..., n_classes) like these."""
         if np.ndim(self.gamma) == 0:
             return float(self.gamma)
-        if len(self.gamma) != logits.shape[-1]:
+        if len(self.gamma) != like.shape[-1]:
             raise ValueError(
-                f"gamma has {len(self.gamma)} entries but there are {logits.shape[-1]} classes."
+                f"gamma has {len(self.gamma)} entries but there are {like.shape[-1]} classes."
             )
-        return torch.as_tensor(self.gamma, dtype=logits.dtype, device=logits.device)
+        return torch.as_tensor(self.gamma, dtype=like.dtype, device=like.device)
 
-    def _by_row(self, logits: Tensor, y: Tensor) -> float | Tensor:
-        """Gamma by row."""
-        gamma = self._by_class(logits)
-        return gamma[y] if isinstance(gamma, Tensor) else gamma
+    def _shift_and_gamma(
+        self, logits: Tensor, constants: Tensor | None
+    ) -> tuple[Tensor | None, float | Tensor]:
+        return constants, self.gamma_by_class(logits)
+
+
+class GammaAsConstant(FocalLoss):
+    """Focal loss whose constants are the shift of each class's logit, and the gamma of each class.
+
+    So that federations with other gammas can train in one batch.
+    """
+
+    @property
+    def keeps_order(self) -> bool:
+        return False
+
+    def _shift_and_gamma(
+        self, logits: Tensor, constants: Tensor | None
+    ) -> tuple[Tensor | None, float | Tensor]:
+        assert constants is not None
+        n_classes = logits.shape[-1]
+        return constants[..., :n_classes], constants[..., n_classes:]
+
+
+def _of_rows(gamma: float | Tensor, logits: Tensor, y: Tensor) -> float | Tensor:
+    """Gamma of each row (...), by its label; gamma broadcasts with the logits."""
+    if not isinstance(gamma, Tensor):
+        return gamma
+    return gamma.expand(logits.shape).gather(-1, y.unsqueeze(-1)).squeeze(-1)
 
 
 class SampleDependentFocalLoss(Loss):
@@ -272,8 +290,9 @@ def focal_log_posterior(
     log_posterior : Tensor of shape (..., n_classes)
         Finite for every finite logit.
     """
+    dtype, logits = logits.dtype, with_room(logits)
     if logits.shape[-1] == 2 and not isinstance(gamma, Tensor):
-        return _binary_log_posterior(logits, gamma, shift)
+        return finite(_binary_log_posterior(logits, gamma, shift), dtype)
     top = logits.argmax(-1, keepdim=True)
     others = against_others(logits, top.squeeze(-1))[0].unsqueeze(-1)
     log_q = logits - logits.gather(-1, top) - stable_softplus(others)
@@ -287,7 +306,7 @@ def focal_log_posterior(
     largest = torch.where(near_one, 1.0, stable_softplus(bounded) * torch.exp(-bounded))
     ratio.scatter_(-1, top, largest)
     posterior = log_q - gamma * log_not_q - torch.log1p(gamma * ratio)
-    return log_softmax(posterior if shift is None else posterior + shift)
+    return finite(log_softmax(posterior if shift is None else posterior + shift), dtype)
 
 
 def _binary_log_posterior(logits: Tensor, gamma: float, shift: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skfedfocal._sklearn import Interval, StrOptions
 from skfedfocal.losses._cross_entropy import CrossEntropyLoss
-from skfedfocal.losses._loss import Loss, log_softmax
+from skfedfocal.losses._loss import Loss, finite, log_softmax, with_room
 
 
 class LogitAdjustedLoss(Loss):
@@ -147,11 +147,12 @@ class LDAMLoss(Loss):
         return rows, gradient.mul_(self.scale)
 
     def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
-        log_q = log_softmax(self.scale * logits)
+        log_q = log_softmax(self.scale * with_room(logits))
         if constants is None:
-            return log_q
-        shrunk = -torch.expm1(-self.scale * constants)  # 1 - exp(-s m), below 1
-        return log_softmax(log_q + torch.log1p(-log_q.exp() * shrunk))
+            return finite(log_q, logits.dtype)
+        # As 1 - q + q exp(-s m), which is above 0 even where q is 1 and exp(-s m) next to nothing.
+        kept = torch.logaddexp(torch.log1p(-log_q.exp()), log_q - self.scale * constants)
+        return finite(log_softmax(log_q + kept), logits.dtype)
 
     def _scaled(self, logits: Tensor, y: Tensor, constants: Tensor | None) -> Tensor:
         if constants is None:

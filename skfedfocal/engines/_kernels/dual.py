@@ -34,21 +34,29 @@ class DualKernel(MLPKernel):
 
     way = "blocks of clients, the first layer as rows times derivatives"
 
-    def __init__(self, module: nn.Module):
-        super().__init__(module, block_size=1)
+    every_plan = False
+
+    def __init__(self, module: nn.Module, block_size: int = 1):
+        super().__init__(module, block_size)
         self.width, self.n_features = self.linears[0].weight.shape
         self._free: list[Memory] = []  # of blocks whose updates nobody holds any more
 
-    def pays(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> bool:
-        """Whether this kernel can do the plan, and does it faster than one that copies layers."""
+    def prepare(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> bool:
+        """Whether it does the plan, and faster than by copies of layers; in blocks that suit it."""
         plain = not (plan.momentum or plan.weight_decay or plan.proximal)
         n_rows = int(sizes.max()) * plan.n_epochs
+        self.block_size = max(1, _BLOCK_VALUES // max(1, n_rows * self.n_features))
         return plain and n_rows <= 1.5 * self.width <= 1.5 * self.n_features
 
-    def fit_block_size(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> None:
-        """Choose how many clients train side by side."""
-        values = int(sizes.max()) * plan.n_epochs * self.n_features
-        self.block_size = max(1, _BLOCK_VALUES // values)
+    @property
+    def has_row_norms(self) -> bool:
+        return False
+
+    def row_norms(self, params: list[Tensor], batch: Batch, plan: LocalPlan) -> Tensor:
+        raise NotImplementedError(
+            "Here the steps of earlier rows make the first layer, and clipping each row's gradient "
+            "would change them; use MLPKernel."
+        )
 
     @torch.no_grad()
     def train(
@@ -160,6 +168,15 @@ class DualDeltas(Deltas):
         good = torch.isfinite(self._steps.sum((1, 2))).cpu().numpy()
         return good if self._others is None else good & self._others.finite()
 
+    def norms(self) -> NDArray[np.float64]:
+        squares, longest = _squares(self._x, self._steps, self._biased)
+        few = squares < 1e-2 * longest**2  # terms that cancel leave few digits
+        if few.any():
+            x, steps = self._x[few].double(), self._steps[few].double()
+            squares[few] = _squares(x, steps, self._biased)[0]
+        found = squares.clamp(min=0).sqrt().cpu().numpy()
+        return found if self._others is None else np.hypot(found, self._others.norms())
+
     def matrix(self) -> Tensor:
         parts = [torch.bmm(self._steps.transpose(1, 2), self._x).flatten(1)]
         if self._biased:
@@ -167,3 +184,16 @@ class DualDeltas(Deltas):
         if self._others is not None:
             parts.append(self._others.matrix())
         return torch.cat(parts, dim=1)
+
+
+def _squares(x: Tensor, steps: Tensor, biased: bool) -> tuple[Tensor, Tensor]:
+    """Squared norm of each sum of outer products, ``sum((S S') * (X X'))``; and what bounds it.
+
+    That is the sum of the products' own norms, which is the norm where all point the same way.
+    """
+    gram = torch.bmm(x, x.transpose(1, 2))
+    if biased:
+        gram += 1
+    of_steps = torch.bmm(steps, steps.transpose(1, 2))
+    lengths = [g.diagonal(dim1=1, dim2=2).double().sqrt() for g in (gram, of_steps)]
+    return (of_steps * gram).sum((1, 2), dtype=torch.float64), torch.linalg.vecdot(*lengths)

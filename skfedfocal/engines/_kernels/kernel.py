@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skfedfocal._data.memory import Memory
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import ParameterLayout, trainable
 from skfedfocal.engines._blocks import Batch, BlockRows
@@ -29,6 +30,23 @@ class Kernel(ABC):
     """
 
     way = "by a kernel of one's own"
+    block_bytes = 0  # stacked parameters of a block; 0 is one client
+    every_plan = True  # else `prepare` says whether it takes one
+
+    @classmethod
+    @abstractmethod
+    def takes(cls, module: nn.Module, rows: FederatedRows) -> bool:
+        """Whether this kernel computes what the module does, faster than those after it."""
+
+    @classmethod
+    def make(cls, module: nn.Module, rows: FederatedRows) -> Kernel:
+        """The kernel of a module that it takes."""
+        n_bytes = sum(p.numel() * p.element_size() for p in trainable(module))
+        return cls(module, max(1, cls.block_bytes // n_bytes))
+
+    def prepare(self, plan: LocalPlan, sizes: NDArray[np.int64]) -> bool:
+        """Whether it is the kernel for a round of clients of these numbers of rows."""
+        return True
 
     def __init__(self, module: nn.Module, block_size: int):
         self.module = module
@@ -107,6 +125,19 @@ class Kernel(ABC):
         self, params: list[Tensor], batch: Batch, plan: LocalPlan
     ) -> tuple[Tensor, list[Tensor]]:
         """Weighted loss of each client's batch, (k,), and its derivatives by the parameters."""
+
+    @property
+    def has_row_norms(self) -> bool:
+        """Whether `row_norms` is there."""
+        return True
+
+    @abstractmethod
+    def row_norms(self, params: list[Tensor], batch: Batch, plan: LocalPlan) -> Tensor:
+        """Norm of the gradient of each row's own loss, (k, w), whatever the row weighs.
+
+        Padding has the norm of the row that stands there. Raises NotImplementedError where
+        `has_row_norms` says so.
+        """
 
     def step(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal.engines._blocks import Batch, BlockRows
 from skfedfocal.engines._kernels.kernel import Kernel
@@ -64,6 +65,7 @@ class MLPKernel(Kernel):
     """Stacks of linear layers and pointwise activations, in the same memory from step to step."""
 
     way = "blocks of clients, linear layers stacked"
+    block_bytes = 1 << 20  # so that they stay in a core's own cache
 
     def __init__(self, module: nn.Module, block_size: int):
         super().__init__(module, block_size)
@@ -74,8 +76,8 @@ class MLPKernel(Kernel):
         self.activations = [parts[i + 1] if i + 1 < len(parts) else None for i in places]
         self.activations = [None if isinstance(a, nn.Linear) else a for a in self.activations]
 
-    @staticmethod
-    def takes(module: nn.Module) -> bool:
+    @classmethod
+    def takes(cls, module: nn.Module, rows: FederatedRows) -> bool:
         """Whether the module is of this form, and not a subclass that may do otherwise."""
         if type(module) is not nn.Sequential:
             return False
@@ -133,6 +135,19 @@ class MLPKernel(Kernel):
 
         losses = self._pass(self.layers(params, batch), batch, plan, collect)
         return losses, gradients[::-1]
+
+    @torch.no_grad()
+    def row_norms(self, params: list[Tensor], batch: Batch, plan: LocalPlan) -> Tensor:
+        squares = torch.zeros_like(batch.weight)
+
+        def add(layer: Layer, g: Tensor, h: Tensor) -> None:
+            # A row's gradient is the outer product of g and h, and g itself for the bias.
+            of_inputs = torch.linalg.vecdot(h, h) + (layer.bias is not None)
+            squares.addcmul_(torch.linalg.vecdot(g, g), of_inputs)
+
+        unweighted = replace(batch, weight=torch.ones_like(batch.weight))
+        self._pass(self.layers(params, batch), unweighted, plan, add)
+        return squares.sqrt_()
 
     def _pass(self, layers: Sequence[Layer], batch: Batch, plan: LocalPlan, visit: Visit) -> Tensor:
         x = batch.x.flatten(2)

@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import trainable
-from skfedfocal._random import layers_seed
+from skfedfocal._random import borrowed_generator, layers_seed
 from skfedfocal.engines._blocks import Batch
 from skfedfocal.engines._kernels.kernel import Kernel
-from skfedfocal.engines._kernels.pooling import pool_first
-from skfedfocal.engines._kernels.stepping import stepping_layers
 
 
 class SerialKernel(Kernel):
@@ -27,28 +26,32 @@ class SerialKernel(Kernel):
         What is trained.
     stochastic : bool
         Whether a training pass draws random numbers, which each client then has of its own.
-    stepping : bool
-        Whether linear layers may be updated during the backward pass.
     """
 
     way = "one client after the other, in place"
 
-    def __init__(self, module: nn.Module, *, stochastic: bool, stepping: bool):
+    def __init__(self, module: nn.Module, *, stochastic: bool):
         super().__init__(module, block_size=1)
         self.replica = copy.deepcopy(module)
-        pool_first(self.replica)
         self.leaves = trainable(self.replica)
-        self.stepping = stepping_layers(self.replica) if stepping else []
         self.channels_last = any(isinstance(m, nn.Conv2d) for m in module.modules())
         self.stochastic = stochastic
         self.generator_state = torch.get_rng_state()
+
+    @classmethod
+    def takes(cls, module: nn.Module, rows: FederatedRows) -> bool:
+        return True
+
+    @classmethod
+    def make(cls, module: nn.Module, rows: FederatedRows) -> SerialKernel:
+        return cls(module, stochastic=is_stochastic(module, rows))
 
     @property
     def threads_well(self) -> bool:
         return not self.stochastic  # its draws go through the one generator of the process
 
     def _twin(self) -> SerialKernel:
-        return SerialKernel(self.module, stochastic=self.stochastic, stepping=bool(self.stepping))
+        return SerialKernel(self.module, stochastic=self.stochastic)
 
     def copies(self, parameter: Tensor, m: int) -> Tensor:
         if self.channels_last and parameter.ndim == 4:  # or each step would convert it
@@ -58,44 +61,12 @@ class SerialKernel(Kernel):
     def begin(self, plan: LocalPlan, round_: int, members: NDArray[np.int64]) -> None:
         self.replica.train()
         if self.stochastic:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(layers_seed(plan.seed, round_, members[0]))
+            with borrowed_generator(layers_seed(plan.seed, round_, members[0])):
                 self.generator_state = torch.get_rng_state()
-
-    def step(
-        self,
-        params: list[Tensor],
-        batch: Batch,
-        momenta: list[Tensor],
-        start: list[Tensor],
-        plan: LocalPlan,
-    ) -> Tensor:
-        if not self.stepping or plan.momentum or plan.weight_decay or plan.proximal:
-            return super().step(params, batch, momenta, start, plan)
-        for layer in self.stepping:
-            layer.begin_step(plan.learning_rate)
-        losses, gradients = self._backward(params, batch, plan)
-        with torch.no_grad():
-            for leaf, gradient in zip(self.leaves, gradients, strict=True):
-                if gradient is not None:
-                    leaf.sub_(gradient, alpha=plan.learning_rate)
-        return losses
 
     def gradients(
         self, params: list[Tensor], batch: Batch, plan: LocalPlan
     ) -> tuple[Tensor, list[Tensor]]:
-        for layer in self.stepping:
-            layer.begin_step(0.0)
-        losses, gradients = self._backward(params, batch, plan)
-        return losses, [
-            torch.zeros_like(p) if g is None else g[None]
-            for p, g in zip(params, gradients, strict=True)
-        ]
-
-    def _backward(
-        self, params: list[Tensor], batch: Batch, plan: LocalPlan
-    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """Weighted loss (1,) and the derivatives by the leaves; None: unused, or stepped."""
         for leaf, stack in zip(self.leaves, params, strict=True):
             leaf.data = stack[0]
         x = batch.x[0]
@@ -108,19 +79,40 @@ class SerialKernel(Kernel):
         # The loss's own derivative begins the way back: fewer operations than its autograd.
         losses, slopes = plan.loss.gradient(logits.detach(), batch.y[0], constants)
         slopes *= batch.weight[0].unsqueeze(-1)
-        gradients = torch.autograd.grad(logits, self.leaves, slopes, allow_unused=True)
-        return (losses @ batch.weight[0])[None], gradients
+        gradients = torch.autograd.grad(
+            logits, self.leaves, slopes, allow_unused=True, materialize_grads=True
+        )
+        return (losses @ batch.weight[0])[None], [g[None] for g in gradients]
+
+    @property
+    def has_row_norms(self) -> bool:
+        return not self.stochastic
+
+    def row_norms(self, params: list[Tensor], batch: Batch, plan: LocalPlan) -> Tensor:
+        if self.stochastic:
+            raise NotImplementedError(
+                "The module draws random numbers, so that the norms of one pass are not those of "
+                "the next."
+            )
+        self.replica.train()
+        found = torch.empty_like(batch.weight)
+        one = torch.ones_like(batch.weight[:, :1])
+        for i in range(batch.y.shape[1]):
+            row = Batch(batch.x[:, i : i + 1], batch.y[:, i : i + 1], one, batch.constants)
+            gradients = self.gradients(params, row, plan)[1]
+            found[:, i] = torch.stack([g.norm() for g in gradients]).norm()
+        return found
 
     def _with_own_draws(self, x: Tensor) -> Tensor:
         """Continue the client's own stream of dropout masks; leave torch's as it was."""
-        with torch.random.fork_rng(devices=[]):
+        with borrowed_generator():
             torch.set_rng_state(self.generator_state)
             logits = self.replica(x)
             self.generator_state = torch.get_rng_state()
         return logits
 
 
-STOCHASTIC = (
+_STOCHASTIC = (
     nn.modules.dropout._DropoutNd,
     nn.RReLU,
     nn.MultiheadAttention,
@@ -128,3 +120,14 @@ STOCHASTIC = (
     nn.TransformerDecoderLayer,
     nn.RNNBase,
 )
+
+
+def is_stochastic(module: nn.Module, rows: FederatedRows) -> bool:
+    """Whether a training pass may draw random numbers, or does: functional dropout has no layer."""
+    if any(isinstance(part, _STOCHASTIC) for part in module.modules()):
+        return True
+    module.train()
+    with borrowed_generator(), torch.no_grad():
+        before = torch.get_rng_state()
+        module(rows.features(np.zeros(2, np.int64)))
+        return not torch.equal(before, torch.get_rng_state())

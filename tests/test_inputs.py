@@ -285,10 +285,10 @@ def test_sample_weight_of_any_form(data, model, form):
     weight = np.linspace(0.5, 2, len(y))
     if form(weight).__class__ is np.ndarray:
         with pytest.raises(ValueError, match="1D"):
-            model.fit(X, y, form(weight), clients=clients)
+            model.fit(X, y, sample_weight=form(weight), clients=clients)
         return
-    wanted = clone(model).fit(X, y, weight, clients=clients)
-    assert_same_model(model.fit(X, y, form(weight), clients=clients), wanted)
+    wanted = clone(model).fit(X, y, sample_weight=weight, clients=clients)
+    assert_same_model(model.fit(X, y, sample_weight=form(weight), clients=clients), wanted)
 
 
 # -- refusals ----------------------------------------------------------------------------------

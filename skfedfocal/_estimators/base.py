@@ -135,7 +135,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, clients: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None, clients: Any = None) -> Self:
         """Train for `n_rounds` rounds.
 
         Parameters
@@ -173,9 +173,9 @@ class BaseFederatedClassifier(FederatedPredictor):
         self,
         X: Any,
         y: Any = None,
+        *,
         classes: Any = None,
         sample_weight: Any = None,
-        *,
         clients: Any = None,
     ) -> Self:
         """Run one federated round on the given rows, from the present model if there is one.

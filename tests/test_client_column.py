@@ -1,7 +1,6 @@
-"""Ids that travel as a column of X: the same model as with ``clients=``, through every tool.
+"""Ids that travel as a column of X: the same model as with ``clients=``, or a word why not.
 
-Tools of scikit-learn that hand on X and y alone are here; other packages' are in `tests/tools`.
-Each test looks at the clients that the estimators inside were trained on.
+What stands around it is in `tests/tools`.
 """
 
 import numpy as np
@@ -13,22 +12,17 @@ from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_selector
-from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 from sklearn.model_selection import (
-    FixedThresholdClassifier,
     GridSearchCV,
     TunedThresholdClassifierCV,
-    cross_val_score,
-    cross_validate,
 )
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils import get_tags
 
 from skfedfocal import ClientColumn, FedFocalClassifier
@@ -73,20 +67,10 @@ def counted(clients):
     return dict(zip(ids.tolist(), sizes.tolist(), strict=True))
 
 
-def assert_trained_on(fitted, clients):
-    """The classifier inside saw exactly these clients with so many rows each, and not the ids."""
-    assert isinstance(fitted, ClientColumn)
-    inner = fitted.estimator_[-1] if isinstance(fitted.estimator_, Pipeline) else fitted.estimator_
-    assert sizes_of(inner) == counted(clients)
-    assert set(fitted.clients_) == set(np.unique(clients))
-    assert len(fitted.clients_) > 1
-    assert inner.n_features_in_ == len(NAMES)
-
-
 # -- where the column is -----------------------------------------------------------------------
 
 
-def test_is_the_same_model_as_with_clients_as_an_argument(data, table, model):
+def test_is_the_same_model_as_with_clients_as_an_argument(data, table, model, assert_trained_on):
     X, y, clients, _ = data
     wanted = clone(model).fit(X, y, clients=clients)
     found = ClientColumn(model).fit(*table)
@@ -171,7 +155,7 @@ def test_columns_in_another_order_are_refused_by_the_model(table, model):
         fitted.predict(X[["client", *reversed(NAMES)]])
 
 
-def test_partitions_before_a_pipeline(data, model):
+def test_partitions_before_a_pipeline(data, model, assert_trained_on):
     X, y, clients, _ = data
     parts = {i: (X[clients == i], y[clients == i]) for i in dict.fromkeys(clients.tolist())}
     pipeline = make_pipeline(FederatedStandardScaler(), model)
@@ -304,7 +288,7 @@ def test_parts_may_decline_weights(table, model, routing):
     assert fitted.estimator_[0].given_[0] is not None
 
 
-def test_partial_fit_goes_on(table, model):
+def test_partial_fit_goes_on(table, model, assert_trained_on):
     X, y = table
     whole = ClientColumn(model).fit(X, y)
     by_round = ClientColumn(model)
@@ -429,83 +413,3 @@ def test_sampler_inside(table, model):
     pipeline = Pipeline([("more", Doubler()), ("model", model)])
     with pytest.raises(ValueError, match=r"make_pipeline\(Doubler\(\), ClientColumn"):
         ClientColumn(pipeline).fit(*table)
-
-
-# -- scikit-learn's tools around it ------------------------------------------------------------
-
-
-@pytest.fixture
-def around(model):
-    return ClientColumn(make_pipeline(FederatedStandardScaler(), model))
-
-
-def test_grid_search(table, around):
-    X, y = table
-    grid = {"estimator__fedfocalclassifier__gamma": [0.0, 2.0]}
-    search = GridSearchCV(around, grid, cv=2, error_score="raise").fit(X, y)
-    assert_trained_on(search.best_estimator_, X["client"])
-    inner = search.best_estimator_.estimator_[-1]
-    assert inner.gamma == search.best_params_["estimator__fedfocalclassifier__gamma"]
-
-
-def test_cross_validation(table, around):
-    X, y = table
-    result = cross_validate(around, X, y, cv=3, return_estimator=True, return_indices=True)
-    for fitted, train in zip(result["estimator"], result["indices"]["train"], strict=True):
-        assert_trained_on(fitted, X["client"].iloc[train])
-    np.testing.assert_array_equal(cross_val_score(around, X, y, cv=3), result["test_score"])
-
-
-def test_stacking(table, around):
-    X, y = table
-    stack = StackingClassifier([("a", around)], LogisticRegression(), cv=2).fit(X, y)
-    assert_trained_on(stack.estimators_[0], X["client"])
-    assert stack.predict(X).shape == y.shape
-
-
-@pytest.mark.parametrize("voting", ["hard", "soft"])
-def test_voting(table, around, voting):
-    X, y = table
-    fitted = VotingClassifier([("a", around), ("b", around)], voting=voting).fit(X, y)
-    for member in fitted.estimators_:
-        assert_trained_on(member, X["client"])
-
-
-def test_self_training(data, model):
-    """It makes an array of X, so that ids are numbers in a column of a number."""
-    X, y, _, numbers = data
-    known = np.arange(len(y)) % 3 > 0
-    self_training = SelfTrainingClassifier(ClientColumn(model, -1), max_iter=1, threshold=0.999)
-    self_training.fit(np.column_stack([X, numbers]), np.where(known, y, -1))
-    fitted = self_training.estimator_
-    labelled = self_training.transduction_ != -1
-    assert (labelled | ~known).all()
-    assert_trained_on(fitted, numbers[labelled])
-
-
-def test_tuned_and_fixed_threshold(table, around):
-    X, y = table
-    for tool in (TunedThresholdClassifierCV(around, cv=2), FixedThresholdClassifier(around)):
-        assert_trained_on(tool.fit(X, y).estimator_, X["client"])
-
-
-@pytest.mark.parametrize("ensemble", [True, False])
-def test_calibration(table, around, ensemble):
-    X, y = table
-    fitted = CalibratedClassifierCV(around, cv=2, ensemble=ensemble).fit(X, y)
-    for member in fitted.calibrated_classifiers_:
-        assert set(member.estimator.clients_) == set(X["client"])
-        sizes = sizes_of(member.estimator.estimator_[-1])
-        assert sum(sizes.values()) == len(y) / (2 if ensemble else 1)
-
-
-def test_bagging_and_one_vs_rest(data, model):
-    X, y, _, numbers = data
-    X = np.column_stack([X, numbers])
-    bagging = BaggingClassifier(ClientColumn(model, -1), 2, random_state=0).fit(X, y)
-    for member, rows in zip(bagging.estimators_, bagging.estimators_samples_, strict=True):
-        assert set(member.clients_) == set(numbers[rows])
-        assert member.estimator_.client_sizes_.sum() == len(rows)
-    rest = OneVsRestClassifier(ClientColumn(model, -1)).fit(X, y + (numbers == 0))
-    for member in rest.estimators_:
-        assert_trained_on(member, numbers)

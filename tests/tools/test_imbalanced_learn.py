@@ -34,8 +34,10 @@ def test_smotenc(table, model, assert_trained_on):
     assert set(fitted[-1].clients_) == set(X["hospital"])
 
 
-def test_balanced_bagging(array, model_of_arrays):
+def test_balanced_bagging(array, model_of_arrays, classifier):
     X, y = array
+    with pytest.raises(TypeError, match="clients"):
+        BalancedBaggingClassifier(classifier).fit(X[:, :-1], y, clients=X[:, -1])
     bagging = BalancedBaggingClassifier(model_of_arrays, 2, random_state=0).fit(X, y)
     for member in bagging.estimators_:
         assert set(member[-1].clients_) == {0, 1, 2}

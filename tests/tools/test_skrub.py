@@ -33,6 +33,26 @@ def test_data_ops(table, model, assert_trained_on):
         assert found.estimator_[-1].client_sizes_.sum() == 80
 
 
+def test_data_ops_by_argument(table, classifier):
+    """The ids are an input of the plan, which skrub slices with the rows."""
+    X, y = table
+    data = skrub.var("data", X.assign(y=y)).skb.mark_as_X()
+    predicted = (
+        data[list("abcde")]
+        .skb.apply(
+            classifier,
+            y=skrub.var("y", y).skb.mark_as_y(),
+            fit_kwargs={"clients": data["hospital"]},
+        )
+        .skb.set_name("model")
+    )
+    folds = predicted.skb.cross_validate(cv=3, return_learner=True)
+    for learner in folds["learner"]:
+        found = learner.find_fitted_estimator("model")
+        assert set(found.clients_) == set(X["hospital"])
+        assert found.client_sizes_.sum() == 80
+
+
 def test_data_ops_without_ids(table, pipeline):
     X, y = table
     data = skrub.var("data", X.drop(columns="hospital").assign(y=y))

@@ -3,6 +3,8 @@
 What stands around it is in `tests/tools`.
 """
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -25,7 +27,8 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
-from skfedfocal import ClientColumn, FedFocalClassifier
+from skfedfocal import ClientColumn, FedFocalClassifier, FedFocalClassifierCV
+from skfedfocal._data.columns import without_column
 from skfedfocal.preprocessing import FederatedStandardScaler
 
 NAMES = list("abcde")
@@ -121,6 +124,14 @@ def test_column_of_any_table(data, model, form, column):
     assert [by_name.get(i, i) for i in found.clients_.tolist()] == wanted.clients_.tolist()
     np.testing.assert_array_equal(found.predict(given), wanted.predict(X))
     assert found.n_features_in_ == len(NAMES) + 1
+
+
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_rows_of_an_array_are_not_copied_where_the_column_is_at_an_end(place):
+    X = np.arange(12.0).reshape(2, 6)
+    left = without_column(X, place)
+    np.testing.assert_array_equal(left, np.delete(X, place, axis=1))
+    assert np.shares_memory(left, X) == (place in (0, 5))
 
 
 def test_predicts_with_and_without_the_column(table, model):
@@ -242,6 +253,23 @@ def test_weights_for_tools_inside(table, model, name):
     found = inside(ClientColumn(build(model)).fit(X, y, sample_weight=weight).estimator_)
     assert set(found.clients_) == set(X["client"])
     assert found.client_sizes_.sum() == pytest.approx(weight.sum())
+
+
+def test_search_of_this_package_inside(table, assert_trained_on):
+    X, y = table
+    chooser = FedFocalClassifierCV((8,), gammas=(0.0, 1.0), cv=2, n_rounds=2, random_state=0)
+    fitted = ClientColumn(chooser).fit(X, y)
+    assert_trained_on(fitted, X["client"])
+    assert not hasattr(fitted, "partial_fit")
+
+
+def test_copies_in_other_processes(table, model, assert_trained_on):
+    X, y = table
+    search = GridSearchCV(ClientColumn(model), {"estimator__gamma": [0.0, 1.0]}, cv=2, n_jobs=2)
+    fitted = search.fit(X, y).best_estimator_
+    assert_trained_on(fitted, X["client"])
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
 
 
 class NoClients(ClassifierMixin, BaseEstimator):

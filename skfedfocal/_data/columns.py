@@ -75,6 +75,9 @@ def ids_of_column(X: Any, place: int, column: Any) -> NDArray[Any]:
 
 
 def without_column(X: Any, place: int) -> Any:
-    """All of X but one column, in its own kind."""
-    kept = [j for j in range(X.shape[1]) if j != place]
+    """All of X but one column, in its own kind; of an array a view, if the column is at an end."""
+    last = X.shape[1] - 1
+    if isinstance(X, np.ndarray) and place in (0, last):  # a mapped file stays where it is
+        return X[:, 1:] if place == 0 else X[:, :-1]
+    kept = [j for j in range(last + 1) if j != place]
     return X.tocsr()[:, kept] if sparse.issparse(X) else _safe_indexing(X, kept, axis=1)

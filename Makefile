@@ -5,10 +5,12 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 # An environment of its own, because flwr asks for older versions of some packages than the rest does.
 FLOWER := $(VENV)-flower
+# Another, because nothing else needs these packages.
+TOOLS := $(VENV)-tools
 PIP := -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-flower check soak bench-quality bench-speed clean
+.PHONY: help demo test test-flower test-tools check soak bench-quality bench-speed clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -24,6 +26,9 @@ test: $(VENV)/.dev ## the tests, on two cores; ARGS="-k name" is passed on to py
 test-flower: $(FLOWER)/.test ## the tests of skfedfocal.flower, also with real Flower servers on the loopback interface
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -n 2 tests/test_flower*.py tests/test_doctests.py
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m flower tests/test_flower*.py
+
+test-tools: $(TOOLS)/.test ## the tests of ClientColumn in other packages: skore, mapie, imbalanced-learn, fairlearn, skrub
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(TOOLS)/bin/python -m pytest -n 2 tests/tools tests/test_tools_page.py
 
 soak: $(VENV)/.dev ## the slow and the large tests, one after the other
 	MPLBACKEND=Agg $(PY) -m pytest -m soak $(ARGS)
@@ -68,4 +73,9 @@ $(VENV)/.dev: $(VENV)/.demo
 $(FLOWER)/.test: pyproject.toml constraints.txt
 	$(call environment,$(FLOWER))
 	$(FLOWER)/bin/python $(PIP) --editable '.[flower]' --group test
+	@touch $@
+
+$(TOOLS)/.test: pyproject.toml constraints.txt
+	$(call environment,$(TOOLS))
+	$(TOOLS)/bin/python $(PIP) --editable . --group tools
 	@touch $@

@@ -15,9 +15,11 @@ from skfedfocal.partition import (
 
 if TYPE_CHECKING:
     from skfedfocal._estimators.classifier_cv import FedFocalClassifierCV
+    from skfedfocal._estimators.client_column import ClientColumn
     from skfedfocal._estimators.files import load_model, save_model
 
 __all__ = [
+    "ClientColumn",
     "FedFocalClassifier",
     "FedFocalClassifierCV",
     "FederatedClassifier",
@@ -34,6 +36,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """What needs more of scikit-learn is imported when asked for: sites do without."""
+    if name == "ClientColumn":
+        from skfedfocal._estimators.client_column import ClientColumn
+
+        return ClientColumn
     if name == "FedFocalClassifierCV":
         from skfedfocal._estimators.classifier_cv import FedFocalClassifierCV
 

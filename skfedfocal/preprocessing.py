@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.clients import ClientLayout, check_order
+from skfedfocal._data.inputs import refuse_partitions
 from skfedfocal._data.moments import Moments, column_moments, scaled, standard_scale
 from skfedfocal._data.queries import PlainRows, settle
 from skfedfocal._sklearn import _check_sample_weight, _fit_context
@@ -66,7 +67,7 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         self.with_std = with_std
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, clients: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None, clients: Any = None) -> Self:
         """Merge the clients' statistics.
 
         Parameters
@@ -84,7 +85,14 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         -------
         self : object
             The fitted scaler.
+
+        Raises
+        ------
+        ValueError
+            If X is a dict of partitions, or `clients` are in another order than its rows.
         """
+        refuse_partitions(X)
+        check_order(X, clients)
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         if sample_weight is not None:
             sample_weight = _check_sample_weight(

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from sklearn.pipeline import Pipeline
+
+from skfedfocal import ClientColumn
 
 # Splitting the tiny products of these tests over threads would only slow them down.
 torch.set_num_threads(1)
@@ -40,6 +43,27 @@ def unchanged():
         assert sorted(after) == sorted(before)
         for name, value in before.items():
             np.testing.assert_equal(_frozen(after[name]), value, err_msg=name)
+
+    return check
+
+
+@pytest.fixture
+def assert_trained_on():
+    """Function that asserts which clients a `ClientColumn` was trained on, and with how many rows.
+
+    It looks at the classifier inside: that is where a tool that loses ids would show.
+    """
+
+    def check(fitted, clients):
+        assert isinstance(fitted, ClientColumn)
+        inner = fitted.estimator_
+        inner = inner[-1] if isinstance(inner, Pipeline) else inner
+        ids, sizes = np.unique(np.asarray(clients), return_counts=True)
+        found = dict(zip(inner.clients_.tolist(), inner.client_sizes_.tolist(), strict=True))
+        assert found == dict(zip(ids.tolist(), sizes.tolist(), strict=True))
+        assert len(found) > 1
+        assert set(fitted.clients_) == set(found)
+        assert inner.n_features_in_ == fitted.n_features_in_ - (fitted.column_ is not None)
 
     return check
 

@@ -7,7 +7,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 import skfedfocal
-from skfedfocal import FederatedClassifier, FedFocalClassifier, FedFocalClassifierCV
+from skfedfocal import ClientColumn, FederatedClassifier, FedFocalClassifier, FedFocalClassifierCV
 
 
 class DoubleMLP:
@@ -30,6 +30,9 @@ SINGLE = [
     FedFocalClassifier(n_rounds=15),
     FederatedClassifier(n_rounds=15),
     FedFocalClassifierCV(n_rounds=15, gammas=(0.0, 2.0)),
+    # Without a column of ids: the checks' columns are measurements, which are refused as ids. With
+    # a seed: the checks set none inside.
+    ClientColumn(FedFocalClassifier(n_rounds=15, random_state=0), column=None),
 ]
 DOUBLE = [
     FedFocalClassifier(n_rounds=15, module=DoubleMLP()),
@@ -44,6 +47,7 @@ DOUBLE = [
     FedFocalClassifierCV(
         n_rounds=15, gammas=(0.0, 2.0), module=DoubleMLP(), racing=False, batch_size=1000
     ),
+    ClientColumn(FedFocalClassifier(n_rounds=15, module=DoubleMLP(), random_state=0), column=None),
 ]
 
 

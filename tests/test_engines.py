@@ -696,7 +696,7 @@ def test_every_engine_fits_the_same_model(name, options):
     fits = [
         FedFocalClassifier(
             module=make(), n_rounds=4, batch_size=7, engine=engine, random_state=1, **options
-        ).fit(X, y, weights, clients=clients)
+        ).fit(X, y, sample_weight=weights, clients=clients)
         for engine in ENGINES
     ]
     for clf in fits[1:]:

@@ -156,7 +156,9 @@ def check_partitions_take_sample_weight(estimator):
     rows = clone(estimator).fit(X, y, sample_weight=weight, clients=clients)
     named = clone(estimator).fit({k: (X[here], y[here], weight[here]) for k, here in enumerate(at)})
     listed = clone(estimator).fit(
-        [X[here] for here in at], [y[here] for here in at], [weight[here] for here in at]
+        [X[here] for here in at],
+        [y[here] for here in at],
+        sample_weight=[weight[here] for here in at],
     )
     assert_same_model(rows, named, X)
     assert_same_model(rows, listed, X)

@@ -156,7 +156,7 @@ def test_sample_weights_of_a_site(scaled):
     weight = np.random.default_rng(1).integers(0, 4, len(y)).astype(float)
     data = {n: (X[site == n], y[site == n], weight[site == n]) for n in SITES}
     ours = federate(SimulatedSites(data, module=double_mlp), classifier())
-    theirs = classifier().fit(X, y, weight, clients=site)
+    theirs = classifier().fit(X, y, sample_weight=weight, clients=site)
     assert_same_fit(ours, theirs)
 
 

@@ -285,10 +285,10 @@ def test_sample_weight_of_any_form(data, model, form):
     weight = np.linspace(0.5, 2, len(y))
     if form(weight).__class__ is np.ndarray:
         with pytest.raises(ValueError, match="1D"):
-            model.fit(X, y, form(weight), clients=clients)
+            model.fit(X, y, sample_weight=form(weight), clients=clients)
         return
-    wanted = clone(model).fit(X, y, weight, clients=clients)
-    assert_same_model(model.fit(X, y, form(weight), clients=clients), wanted)
+    wanted = clone(model).fit(X, y, sample_weight=weight, clients=clients)
+    assert_same_model(model.fit(X, y, sample_weight=form(weight), clients=clients), wanted)
 
 
 # -- refusals ----------------------------------------------------------------------------------
@@ -334,6 +334,52 @@ def test_lengths_that_differ(data, refused):
     refused(ValueError, ["sample_weight", "(59,)", "(60,)"], X, y, sample_weight=np.ones(59))
     refused(ValueError, ["59 entries", "60 rows", "not offsets"], X, y, clients=clients[:-1])
     refused(ValueError, ["2 entries", "60 rows", "not offsets"], X, y, clients=[30, 60])
+
+
+def test_other_length_names_resampling(data, refused):
+    """What a pipeline with a sampler of imbalanced-learn comes to."""
+    X, y, clients = data
+    more = np.r_[0:60, 0:60]
+    words = ["60 entries", "120 rows", "resampled", "ClientColumn"]
+    refused(ValueError, words, X[more], y[more], clients=clients)
+
+
+def test_third_argument_by_position(data, model, unchanged):
+    """Ids of whole numbers would pass for weights, and rows of client 0 for none."""
+    X, y, clients = data
+    numbers = np.unique(clients, return_inverse=True)[1]
+    for method in (model.fit, model.partial_fit):
+        with unchanged(model), pytest.raises(TypeError, match="positional"):
+            method(X, y, numbers)
+
+
+def test_ids_in_another_order_than_the_rows(data, model, refused):
+    """pandas rows have labels, which tell; ids are taken by position where they tell nothing."""
+    X, y, clients = data
+    wanted = clone(model).fit(X, y, clients=clients)
+    labels = np.random.default_rng(0).permutation(60) + 7
+    table, ids = pd.DataFrame(X, labels), pd.Series(clients, labels)
+    shuffled = ids.sort_index()
+    refused(ValueError, ["another order", "clients.loc[X.index]"], table, y, clients=shuffled)
+    counted = pd.Series(clients)
+    refused(ValueError, "another order", pd.DataFrame(X).iloc[::-1], y, clients=counted)
+    refused(ValueError, "another order", pd.DataFrame(X), y, clients=counted[::-1])
+    refused(ValueError, "another order", table, y, clients=shuffled.to_frame())
+    refused(ValueError, ["another index", "to_numpy()"], table, y, clients=ids.set_axis(labels + 1))
+    for same in (
+        (table, ids),
+        (table, shuffled.loc[table.index]),
+        (table, shuffled.loc[table.index].to_numpy()),
+        (table, counted),  # labels counted from 0 are none
+        (X, ids),
+        (X, shuffled.loc[table.index]),
+        (pl.DataFrame(X), ids),
+        (table, pl.Series(clients)),
+        (table.set_axis([*"ab"] * 30), ids.set_axis([*"ab"] * 30)),
+    ):
+        assert_same_model(clone(model).fit(same[0], y, clients=same[1]), wanted)
+    with pytest.raises(ValueError, match="59 entries"):
+        model.fit(table, y, clients=ids[1:])
 
 
 def test_nan_and_infinity(data, refused):

@@ -1,6 +1,7 @@
 """The federated scaler is scikit-learn's, from sums."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skfedfocal import FederatedClassifier
+from skfedfocal import FederatedClassifier, FedFocalClassifier
 from skfedfocal.preprocessing import FederatedStandardScaler
 
 
@@ -86,3 +87,23 @@ def test_in_a_pipeline_with_clients():
     )
     by_hand = clone(classifier).fit(model[0].transform(X), y, clients=clients)
     assert_array_equal(model[-1].theta_, by_hand.theta_)
+
+
+def test_ids_in_another_order_are_refused():
+    table = pd.DataFrame({"a": [0.0, 1.0, 5.0]}, index=[3, 1, 2])
+    ids = pd.Series(["x", "y", "y"], index=[1, 2, 3])
+    with pytest.raises(ValueError, match=r"clients\.loc\[X\.index\]"):
+        FederatedStandardScaler().fit(table, clients=ids)
+    assert FederatedStandardScaler().fit(table, clients=ids.loc[table.index]).mean_ == [2.0]
+
+
+def test_partitions_are_refused_with_the_way_that_works():
+    X, y = np.eye(4), [0, 1, 0, 1]
+    pipeline = make_pipeline(FederatedStandardScaler(), FedFocalClassifier(n_rounds=1))
+    with pytest.raises(ValueError, match=r"ClientColumn\(pipeline, column=None\)\.fit"):
+        pipeline.fit({"a": (X, y), "b": (X, y)})
+
+
+def test_third_argument_by_position_is_refused():
+    with pytest.raises(TypeError, match="positional"):
+        FederatedStandardScaler().fit([[0.0], [1.0]], None, [0, 1])

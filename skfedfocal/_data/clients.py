@@ -41,7 +41,9 @@ class ClientLayout:
         if ids.shape[0] != n_samples:
             raise ValueError(
                 f"clients has {ids.shape[0]} entries but X has {n_samples} rows; "
-                "pass one client id per row, not offsets."
+                "pass one client id per row, not offsets. If a step before this one resampled the "
+                "rows, ids that are an argument cannot follow: keep them as a column of X, and "
+                "wrap this estimator in skfedfocal.ClientColumn."
             )
         starts = _starts_of_runs(ids)
         unique_ids, run_codes = _factorize(ids[starts])
@@ -152,6 +154,35 @@ class ClientStats:
         recall = self.recall.copy()
         recall[clients] = recalls
         return replace(self, recall=recall)
+
+
+def check_order(X: Any, clients: Any) -> None:
+    """Raise ValueError where the labels of pandas' rows say that ids belong to other rows.
+
+    Ids are taken by position, as scikit-learn takes y. Ids without labels have nothing to say, and
+    neither have those counted from 0, unless X has the same labels in another order.
+    """
+    rows, ids = _index(X), _index(clients)
+    if rows is None or ids is None or len(rows) != len(ids) or rows.equals(ids):
+        return
+    if rows.isin(ids).all() and ids.isin(rows).all():
+        remedy = "clients.loc[X.index]" if ids.is_unique else "the ids in the order of X's rows"
+        raise ValueError(
+            "clients has the same index as X in another order, and ids are taken by position; "
+            f"pass {remedy}, or clients.to_numpy() if the positions are right."
+        )
+    import pandas as pd
+
+    if not ids.equals(pd.RangeIndex(len(ids))):
+        raise ValueError(
+            "clients has another index than X, so that its rows may be others; pass "
+            "clients.to_numpy() if the positions are right."
+        )
+
+
+def _index(values: Any) -> Any:
+    """Labels of the rows of a pandas frame or series, else None."""
+    return values.index if hasattr(values, "iloc") else None
 
 
 def id_column(clients: Any) -> NDArray[Any]:

@@ -13,6 +13,8 @@ from scipy import sparse
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
+from skfedfocal._data.clients import check_order
+
 # What scikit-learn checks of X; `check_finite` does the rest once the module's type is known.
 ACCEPTED: dict[str, Any] = {
     "accept_sparse": "csr",
@@ -50,7 +52,18 @@ def as_rows(X: Any, y: Any, sample_weight: Any, clients: Any) -> tuple[Any, Any,
                 "per client."
             )
         return _join(list(range(len(X))), list(zip(X, y, weights, strict=True)))
+    check_order(X, clients)
     return plain(X, "X"), labels(plain(y, "y")), plain(sample_weight, "sample_weight"), clients
+
+
+def refuse_partitions(X: Any) -> None:
+    """Raise ValueError where a step that takes only rows is given partitions."""
+    if isinstance(X, Mapping) and not sparse.issparse(X):
+        raise ValueError(
+            "X is a dict of partitions, which a step before the classifier cannot take; pass rows "
+            "and clients=, or wrap the whole pipeline: "
+            "ClientColumn(pipeline, column=None).fit({client: (X, y)})."
+        )
 
 
 def _partition(client: Any, part: Any) -> tuple[Any, Any, Any]:

@@ -140,8 +140,8 @@ class BaseFederatedClassifier(FederatedPredictor):
         self,
         X: Any,
         y: Any = None,
-        sample_weight: Any = None,
         *,
+        sample_weight: Any = None,
         clients: Any = None,
         checkpoint: Any = None,
     ) -> Self:
@@ -188,9 +188,9 @@ class BaseFederatedClassifier(FederatedPredictor):
         self,
         X: Any,
         y: Any = None,
+        *,
         classes: Any = None,
         sample_weight: Any = None,
-        *,
         clients: Any = None,
     ) -> Self:
         """Run one federated round on the given rows, from the present model if there is one.

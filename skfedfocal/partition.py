@@ -375,8 +375,8 @@ def _dirichlet_counts(n_rows, n_clients, alpha, rng):
     # with the right expectation while the sum stays exact.
     bounds = np.floor(bounds / bounds[-1] * n_rows + rng.random()).astype(np.int64)
     counts = np.diff(np.minimum(bounds, n_rows), prepend=0)
-    # Neighbours share the offset; the shuffle makes the clients exchangeable again.
-    return rng.permutation(counts)
+    # Neighbours share the offset; the shuffle makes clients of one alpha exchangeable again.
+    return counts if np.ndim(alpha) else rng.permutation(counts)
 
 
 def _raise_to_min_rows(clients, n_clients, min_rows, rng):

@@ -175,7 +175,9 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, BadZipFile, AttributeError, TypeError) as error:
-        raise ValueError(f"{path.name} cannot be read as an npz of plain arrays: {error}") from error
+        raise ValueError(
+            f"{path.name} cannot be read as an npz of plain arrays: {error}"
+        ) from error
 
 
 def _read_table(path: Path, named: dict[str, Any], as_frame: bool) -> tuple[Any, dict, dict]:
@@ -206,9 +208,7 @@ def _read_table(path: Path, named: dict[str, Any], as_frame: bool) -> tuple[Any,
     return X, columns, {"feature_names": list(table.columns), "target_names": None, "extras": {}}
 
 
-def _check_columns(
-    path: Path, named: dict[str, Any], columns: dict[str, NDArray[Any]]
-) -> None:
+def _check_columns(path: Path, named: dict[str, Any], columns: dict[str, NDArray[Any]]) -> None:
     """Labels and clients are whole, and weights are weights."""
     for name in filter(None, (named["target"], named["client"])):
         values = columns[name]

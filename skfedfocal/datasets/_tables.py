@@ -54,10 +54,12 @@ def read_parquet(path: Path) -> Any:
             "reading a .parquet file needs pyarrow: pip install pandas pyarrow"
         ) from error
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path.name} is not a parquet file: {error}") from error
-    _check_names(path, table.column_names)
+    with file:
+        _check_names(path, file.schema_arrow.names)
+        table = file.read()
     if not table.num_rows:
         raise ValueError(f"{path.name} has no rows.")
     # Row numbers of a frame that was written with them are no feature.

@@ -9,7 +9,8 @@ takes yours.
 
 A file of your own is either an npz with arrays ``X`` and ``y`` and, where there are such,
 ``class_names``, ``client`` (whose row it is) and ``split`` (1 for test rows), or a csv or parquet
-table with one named column of labels. What the file does not say is decided by these rules, and printed:
+table with one named column of labels. What the file does not say is decided by
+these rules, and printed:
 
 - no clients: a Dirichlet partition (alpha 0.5) over 20 clients;
 - no ``split``, or one that leaves a client without training rows: every fourth row of each class

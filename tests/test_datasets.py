@@ -1,8 +1,5 @@
 """Federations drawn at random: each parameter does what it says, and nothing else."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -219,15 +216,3 @@ def test_a_parameter_changes_nothing_else(changed, kept):
 def test_wrong_parameters_are_named(wrong, error, message):
     with pytest.raises(error, match=message):
         make_federation(**wrong)
-
-
-def test_the_package_imports_neither_datasets_nor_pandas_nor_matplotlib():
-    code = (
-        "import sys, skfedfocal\n"
-        "print([m for m in sys.modules if m.split('.')[0] in ('pandas', 'matplotlib')"
-        " or m.startswith(('skfedfocal.datasets', 'skfedfocal.display'))])\n"
-        "import skfedfocal.datasets, skfedfocal.display\n"
-        "print([m for m in sys.modules if m.split('.')[0] in ('pandas', 'matplotlib')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["[]", "[]"]

@@ -115,7 +115,7 @@ def test_the_error_says_which_file_to_put_where(server, tmp_path, fault):
     url = "http://127.0.0.1:9/f.bin" if fault == "unreachable" else f"{server.url}/f.bin"
     if fault == "cut":
         server.pages["/f.bin"], server.claims["/f.bin"] = b"half", 8
-    with pytest.raises(OSError, match="f.bin is not here") as error:
+    with pytest.raises(OSError, match=r"f\.bin is not here") as error:
         local_file(RemoteFile("f.bin", url), tmp_path, fault != "not wanted")
     assert url in str(error.value)
     assert str(error.value).endswith(str(tmp_path / "skfedfocal" / "f.bin"))
@@ -344,9 +344,11 @@ def test_arrays_put_there_by_hand_do_instead_of_openml(tmp_path):
 
 
 def test_openml_out_of_reach_is_explained(server, openml, tmp_path):
-    with pytest.warns(UserWarning, match="network error"):
-        with pytest.raises(OSError, match=r"creditcard\.npz is not here and did not come from"):
-            fetch_creditcard_fraud(data_home=tmp_path)
+    with (
+        pytest.warns(UserWarning, match="network error"),
+        pytest.raises(OSError, match=r"creditcard\.npz is not here and did not come from"),
+    ):
+        fetch_creditcard_fraud(data_home=tmp_path)
     assert server.asked
 
 

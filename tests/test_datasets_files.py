@@ -265,15 +265,15 @@ def test_files_of_no_kind_are_refused(tmp_path):
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
     with pytest.raises(ValueError, match=r"of the kind \.npz, \.csv, \.parquet"):
         load_federation(tmp_path / "f.txt", target="y")
-    with pytest.raises(FileNotFoundError, match="no file .*absent"):
+    with pytest.raises(FileNotFoundError, match=r"no file .*absent"):
         load_federation(tmp_path / "absent.csv", target="y")
     for name in ("f.npz", "one.npz"):
         with pytest.raises(ValueError, match="cannot be read as an npz"):
             load_federation(tmp_path / name)
     with pytest.raises(ValueError, match="not text in UTF-8"):
         load_federation(tmp_path / "f.csv", target="y")
-    with pytest.raises(ValueError, match="target must name the column.* has x, y"):
-        (tmp_path / "g.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "g.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(ValueError, match=r"target must name the column.* has x, y"):
         load_federation(tmp_path / "g.csv")
 
 

@@ -16,7 +16,7 @@ def as_bunch(
     feature_names: list[str],
     as_frame: bool,
     return_X_y: bool,
-    target_name: str = "target",
+    target_name: str | None = "target",
     client_name: str = "client",
     **facts: Any,
 ) -> Bunch | tuple[Any, Any, Any]:

@@ -71,7 +71,7 @@ def check(path: Path) -> None:
     found = _sha256(path)
     if found != expected:
         raise OSError(
-            f"{path} has changed since it was first seen: its SHA256 is {found}, and was {expected}. "
+            f"{path} has changed since it was first seen: its SHA256 is {found}, was {expected}. "
             f"Delete it to have it downloaded anew, and {_record_of(path).name} with it."
         )
 

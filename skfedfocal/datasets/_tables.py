@@ -31,7 +31,7 @@ def read_csv(path: Path, texts: list[str]) -> Any:
             header=0,
             names=names,
             index_col=False,
-            dtype={name: str for name in texts},
+            dtype=dict.fromkeys(texts, str),
             keep_default_na=False,
             na_values={name: [""] if name in texts else _EMPTY for name in names},
             skipinitialspace=True,
@@ -92,11 +92,11 @@ def check_no_dates(name: str, features: Any) -> None:
 
     dates = []
     for column, values in features.items():
-        filled = values.dropna()
         if values.dtype.kind in "mM" or isinstance(values.dtype, pd.DatetimeTZDtype):
             dates.append(column)
-        elif len(filled) and not pd.api.types.is_numeric_dtype(values.dtype):
-            if all(_DATE.fullmatch(str(value).strip()) for value in filled.head(1000)):
+        elif not pd.api.types.is_numeric_dtype(values.dtype):
+            first = values.dropna().head(1000)
+            if len(first) and all(_DATE.fullmatch(str(value).strip()) for value in first):
                 dates.append(column)
     if dates:
         raise ValueError(

@@ -205,8 +205,8 @@ class ClientClassesDisplay:
             [self._name(by_rarity[place], counts) for place in shown],
             fontsize=10 if len(shown) <= 15 else 6,
         )
-        for label, place in zip(ax.get_yticklabels(), shown, strict=True):
-            label.set_weight("bold" if place < n_rare else "normal")
+        for label, row in zip(ax.get_yticklabels(), shown, strict=True):
+            label.set_weight("bold" if row < n_rare else "normal")
         if len(counts) <= _MAX_BARS:
             names = [short(name, 12) for name in np.asarray(self.clients)[self.order_]]
             ax.set_xticks(range(len(counts)), names, rotation=90)

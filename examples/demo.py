@@ -8,8 +8,9 @@ data sets that scikit-learn ships, cut to an imbalance and split over clients; w
 takes yours.
 
 A file of your own is either an npz with arrays ``X`` and ``y`` and, where there are such,
-``class_names``, ``client`` (whose row it is) and ``split`` (1 for test rows), or a csv with one
-named column of labels. What the file does not say is decided by these rules, and printed:
+``class_names``, ``client`` (whose row it is) and ``split`` (1 for test rows), or a csv or parquet
+table with one named column of labels. What the file does not say is decided by
+these rules, and printed:
 
 - no clients: a Dirichlet partition (alpha 0.5) over 20 clients;
 - no ``split``, or one that leaves a client without training rows: every fourth row of each class
@@ -25,8 +26,7 @@ import sys
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
-from zipfile import BadZipFile
+from typing import Any, NoReturn
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -39,6 +39,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skfedfocal import FedFocalClassifier, dirichlet_partition
+from skfedfocal.datasets import load_federation
 
 METHODS = {"FedAvg": {"gamma": 0, "class_weight": None, "client_gamma": 0}, "Fed-Focal": {}}
 RARE = 0.1  # of the rows of the largest class: a class with fewer is rare
@@ -97,66 +98,42 @@ def shipped() -> list[Dataset]:
 
 def read(path: str, target: str | None, client: str | None) -> Dataset:
     """A file of the user's."""
-    if not Path(path).is_file():
-        stop(f"there is no file {path}")
-    readers = {".npz": read_npz, ".csv": read_csv}
-    suffix = Path(path).suffix.lower()
-    if suffix not in readers:
-        stop(f"{path} must be an .npz or a .csv file")
+    is_table = not path.lower().endswith(".npz")
     try:
-        X, labels, names, clients, is_test = readers[suffix](path, target, client)
-    except (OSError, ValueError, BadZipFile) as error:
-        stop(f"{path} cannot be read: {error}")
-    if X.dtype.kind not in "biuf":
-        stop(f"{path}: the features have type {X.dtype}, which is not a number")
-    if not len(X) == len(labels) == len(labels if clients is None else clients):
-        stop(f"{path}: features, labels and clients differ in length")
-    classes, y = np.unique(labels, return_inverse=True)
+        file = load_federation(path, target=target, client=client, as_frame=is_table)
+    except (ImportError, OSError, ValueError) as error:
+        stop(str(error).rstrip("."))
+    X = as_numbers(path, file.data) if is_table else file.data.reshape(len(file.data), -1)
+    classes, y = np.unique(file.target, return_inverse=True)
     if len(classes) < 2:
         stop(f"{path}: there must be at least two classes; all labels are {classes[0]!r}")
     if len(classes) > max(MAX_SHOWN, len(y) // 100):
         stop(f"{path}: the labels have {len(classes)} distinct values, which are not classes")
-    if names is None or len(names) != len(classes):
+    names, split = file.target_names, file.extras.get("split")
+    if names is None or len(names) != len(classes) or target not in (None, "y"):
         names = classes
-    return Dataset(Path(path).stem, X, y, list(map(str, names)), clients, is_test, n_rounds=40)
+    return Dataset(
+        Path(path).stem,
+        X,
+        y,
+        list(map(str, names)),
+        None if file.clients is None else np.asarray(file.clients),
+        None if split is None else split == 1,
+        n_rounds=40,
+    )
 
 
-def read_npz(path: str, target: str | None, client: str | None) -> tuple:
-    target = target or "y"
-    with np.load(path, allow_pickle=False) as file:
-        for name in ("X", target, client):
-            if name is not None and name not in file:
-                stop(f"{path} has no array {name!r}; it has {', '.join(file)}")
-        X, labels = file["X"], file[target].ravel()
-        names = file.get("class_names") if target == "y" else None
-        clients, split = file.get(client or "client"), file.get("split")
-    return X.reshape(len(X), -1), labels, names, clients, None if split is None else split == 1
-
-
-def read_csv(path: str, target: str | None, client: str | None) -> tuple:
+def as_numbers(path: str, features: Any) -> NDArray:
+    """A column for each text value."""
     import pandas as pd
 
-    table = pd.read_csv(path)
-    columns = ", ".join(map(str, table.columns))
-    if target is None:
-        stop(f"--target must name the column of the labels; {path} has {columns}")
-    for column in (target, client):
-        if column is None:
-            continue
-        if column not in table:
-            stop(f"{path} has no column {column!r}; it has {columns}")
-        if table[column].isna().any():
-            stop(f"{path}: column {column!r} has {table[column].isna().sum()} empty cells")
-    labels = table.pop(target).to_numpy()
-    clients = None if client is None else table.pop(client).to_numpy()
-    for column in table.select_dtypes(exclude="number"):
-        if table[column].nunique() > 50:
+    for column in features.select_dtypes(exclude="number"):
+        if features[column].nunique() > 50:
             stop(
-                f"{path}: column {column!r} has {table[column].nunique()} distinct texts, which "
-                "looks like an identifier or a date; leave it out"
+                f"{path}: column {column!r} has {features[column].nunique()} distinct texts, which "
+                "looks like an identifier; leave it out"
             )
-    features = pd.get_dummies(table, dtype=float)  # a column for each text value
-    return features.to_numpy(np.float64), labels, None, clients, None
+    return pd.get_dummies(features, dtype=float).to_numpy(np.float64)
 
 
 def stop(message: str) -> NoReturn:
@@ -428,7 +405,7 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--data", metavar="FILE", help="npz or csv; scikit-learn's data if not given"
+        "--data", metavar="FILE", help="npz, csv or parquet; scikit-learn's data if not given"
     )
     parser.add_argument("--target", help="csv: column of the labels; npz: their array (y)")
     parser.add_argument("--client", help="csv: column of the clients; npz: their array (client)")

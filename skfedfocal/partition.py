@@ -181,15 +181,7 @@ def dirichlet_partition(
     """
     codes = _encode_classes(y)
     _check_min_rows(codes.shape[0], n_clients, min_rows)
-    rng = _check_rng(random_state)
-    ids = np.arange(n_clients, dtype=np.int64)
-    owners = [
-        np.repeat(ids, _dirichlet_counts(class_size, n_clients, alpha, rng))
-        for class_size in np.bincount(codes)
-    ]
-    clients = np.empty_like(ids, shape=codes.shape)
-    clients[_shuffled_argsort(codes, rng)] = np.concatenate(owners)
-    return _raise_to_min_rows(clients, n_clients, min_rows, rng)
+    return split_classes(codes, n_clients, alpha, min_rows, _check_rng(random_state))
 
 
 @validate_params(
@@ -359,10 +351,22 @@ def quantity_skew_partition(
     return _raise_to_min_rows(clients, n_clients, min_rows, rng)
 
 
+def split_classes(codes, n_clients, alpha, min_rows, rng):
+    """Split each class by shares of the law Dirichlet(alpha), with one alpha or one per client."""
+    ids = np.arange(n_clients, dtype=np.int64)
+    owners = [
+        np.repeat(ids, _dirichlet_counts(class_size, n_clients, alpha, rng))
+        for class_size in np.bincount(codes)
+    ]
+    clients = np.empty_like(ids, shape=codes.shape)
+    clients[_shuffled_argsort(codes, rng)] = np.concatenate(owners)
+    return _raise_to_min_rows(clients, n_clients, min_rows, rng)
+
+
 def _dirichlet_counts(n_rows, n_clients, alpha, rng):
     """Draw Dirichlet shares and round them, without bias, to counts that add to n_rows."""
     # Below this bound, where the division overflows, one client has everything anyhow.
-    alpha = max(float(alpha), 1e-300)
+    alpha = np.maximum(alpha, 1e-300)
     # Gamma(alpha) is Gamma(alpha + 1) * U**(1/alpha). In logarithms, because for a small
     # alpha every draw underflows to 0 and their shares would be 0/0.
     uniforms = 1.0 - rng.random(n_clients)
@@ -372,8 +376,8 @@ def _dirichlet_counts(n_rows, n_clients, alpha, rng):
     # with the right expectation while the sum stays exact.
     bounds = np.floor(bounds / bounds[-1] * n_rows + rng.random()).astype(np.int64)
     counts = np.diff(np.minimum(bounds, n_rows), prepend=0)
-    # Neighbours share the offset; the shuffle makes the clients exchangeable again.
-    return rng.permutation(counts)
+    # Neighbours share the offset; the shuffle makes clients of one alpha exchangeable again.
+    return counts if np.ndim(alpha) else rng.permutation(counts)
 
 
 def _raise_to_min_rows(clients, n_clients, min_rows, rng):

@@ -223,9 +223,9 @@ def test_texts_and_empty_cells_of_a_csv_are_features(rows, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--data", "absent.npz"], r"no file .*absent\.npz"),
-        (["--data", "notes.txt"], r"must be an \.npz or a \.csv"),
+        (["--data", "notes.txt"], r"must be a file of the kind \.npz, \.csv"),
         (["--data", "broken.npz"], "cannot be read"),
-        (["--data", "three.csv"], r"--target must name .*x0, x1, .*label, hospital"),
+        (["--data", "three.csv"], r"target must name .*x0, x1, .*label, hospital"),
         (["--data", "three.csv", "--target", "lable"], "no column 'lable'; it has x0"),
         (["--data", "three.csv", "--target", "label", "--client", "site"], "no column 'site'"),
         (["--data", "three.csv", "--target", "x0"], "420 distinct values, which are not classes"),

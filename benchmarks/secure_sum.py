@@ -1,9 +1,10 @@
 """What a secure sum costs a client: ``python -m benchmarks.secure_sum``.
 
 Printed is the CPU time of one client's whole round (median over a few clients), beside the time that
-its key agreements and keystreams take alone, measured right after it, and the ratio of the two; and
-all bytes that it sends, beside those of its values in single precision. ``signed`` also checks the
-neighbours' signatures; ``session`` is a later round of a session, which needs no key agreement.
+its key agreements, derivations and keystreams take alone, measured right after it, and the ratio of
+the two; and all bytes that it sends, beside those of its values in single precision. ``signed`` also
+checks the neighbours' signatures, which are not among what is measured alone; ``session`` is a later
+round of a session, which has no key agreement.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from skfedfocal.privacy._secure import Encoding, SecureClient, SecureServer, Ter
 from skfedfocal.privacy._secure._session import SessionClient, SessionServer
 
 MODES = ("single", "signed", "session")
-CHUNK = 1 << 18
+CHUNK = 1 << 17
 
 
 class Cost(NamedTuple):
@@ -40,15 +41,16 @@ class Cost(NamedTuple):
     bytes_up: int
 
 
-def needed(n_agreements: int, n_keystreams: int, n_bytes: int) -> float:
-    """CPU seconds of nothing but so many key agreements and keystreams."""
+def needed(n_agreements: int, n_derivations: int, n_keystreams: int, n_bytes: int) -> float:
+    """CPU seconds of nothing but so many key agreements, derivations and keystreams."""
     own = X25519PrivateKey.generate()
     peer = X25519PrivateKey.generate().public_key().public_bytes_raw()
     zeros, buffer, key = bytes(CHUNK), bytearray(CHUNK + 16), os.urandom(32)
     start = time.process_time()
     for _ in range(n_agreements):
-        secret = own.exchange(X25519PublicKey.from_public_bytes(peer))
-        HKDF(SHA256(), 32, None, b"about").derive(secret)
+        own.exchange(X25519PublicKey.from_public_bytes(peer))
+    for _ in range(n_derivations):
+        HKDF(SHA256(), 32, None, b"about").derive(key)
     for _ in range(n_keystreams):
         cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
         for done in range(0, n_bytes, CHUNK):
@@ -102,7 +104,7 @@ def _single(terms, n, values, repeats, signed):
         timed(i, clients[i].masked, told[i], values, 100.0)
         timed(i, clients[i].unmask, {"survivors": list(range(n))})
         k = len(told[i]["shares"])
-        found.append((spent[i], needed(2 * k, k + 1, 8 * len(values)), sent[i]))
+        found.append((spent[i], needed(2 * k, 2 * k, k + 1, 8 * len(values)), sent[i]))
     return found
 
 
@@ -120,7 +122,8 @@ def _session(terms, n, values, repeats, _):
         uploads[i] = clients[i].masked(1, values if i < repeats else [], 100.0)
         spent = time.process_time() - start
         if i < repeats:
-            alone = needed(0, len(uploads[i]["shares"]) + 1, 8 * len(values))
+            k = len(uploads[i]["shares"])
+            alone = needed(0, k, k + 1, 8 * len(values))
             found.append([spent, alone, size_of(uploads[i])])
     for i in range(repeats):
         shares = {peer: uploads[peer]["shares"][i] for peer in cohort.neighbors(i)}

@@ -21,7 +21,7 @@ from skfedfocal.privacy._secure._refusal import SecureSumError
 KEY_BYTES = 32
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-_CHUNK = 1 << 18  # bytes of keystream at once: stays in the cache
+_CHUNK = 1 << 17  # bytes of keystream at once: stays in the cache
 _ZEROS = bytes(_CHUNK)
 _PURPOSE = b"skfedfocal secure sum 1 "
 
@@ -136,23 +136,27 @@ def add_masks(vector: NDArray[np.uint64], masks: Iterable[tuple[bytes, bool]]) -
     masks : iterable of (bytes, bool)
         Key, and whether its keystream is subtracted.
     """
-    lib = _library()
+    lib, zero = _library(), bytes(16)
+    streams = [
+        (
+            lib.Cipher(lib.algorithms.AES(key), lib.modes.CTR(zero)).encryptor().update_into,
+            np.subtract if subtract else np.add,
+        )
+        for key, subtract in masks
+    ]
     step = min(_CHUNK // 8, len(vector))
     buffer = np.empty(8 * step + 16, np.uint8)
-    stream = buffer[: 8 * step].view("<u8")
-    zeros = memoryview(_ZEROS)
-    for key, subtract in masks:
-        cipher = lib.Cipher(lib.algorithms.AES(key), lib.modes.CTR(bytes(16))).encryptor()
-        change = np.subtract if subtract else np.add
-        for start in range(0, len(vector), step):
-            part = vector[start : start + step]
-            cipher.update_into(zeros[: 8 * len(part)], buffer)
-            change(part, stream[: len(part)], out=part)
+    # All masks of a part before the next part, which stays in the cache meanwhile.
+    for start in range(0, len(vector), step or 1):
+        part = vector[start : start + step]
+        zeros, words = _ZEROS[: 8 * len(part)], buffer[: 8 * len(part)].view("<u8")
+        for update_into, change in streams:
+            update_into(zeros, buffer)
+            change(part, words, out=part)
 
 
 def keystream(key: bytes, n: int) -> NDArray[np.uint64]:
     """The first `n` words of a key's stream."""
     words = np.zeros(n, np.uint64)
-    if n:
-        add_masks(words, [(key, False)])
+    add_masks(words, [(key, False)])
     return words

@@ -131,8 +131,8 @@ class Encoding:
         if x.dtype.kind != "f" and weight == 1:
             words[1:] = x.astype(np.int64) << self.bits
         else:
-            scaled = np.multiply(x, weight, dtype=np.float64)
-            scaled *= 2.0**self.bits
+            # A power of two changes no digit: this rounds once, as the weight alone would.
+            scaled = np.multiply(x, weight * 2.0**self.bits, dtype=np.float64)
             words[1:] = np.rint(scaled, out=scaled)
         return words.view(np.uint64)
 

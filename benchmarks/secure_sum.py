@@ -1,10 +1,10 @@
 """What a secure sum costs a client: ``python -m benchmarks.secure_sum``.
 
-Printed is the CPU time of one client's whole round (median over a few clients), beside the time that
-its key agreements, derivations and keystreams take alone, measured right after it, and the ratio of
-the two; and all bytes that it sends, beside those of its values in single precision. ``signed`` also
-checks the neighbours' signatures, which are not among what is measured alone; ``session`` is a later
-round of a session, which has no key agreement.
+Printed is the CPU time of one client's whole round (median over a few clients), beside the time
+that its key agreements, derivations and keystreams take alone, measured right after it, and the
+ratio of the two; and all bytes that it sends, beside those of its values in single precision.
+``signed`` also checks the neighbours' signatures, which are not among what is measured alone;
+``session`` is a later round of a session, which has no key agreement.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def _single(terms, n, values, repeats, signed):
     known = {i: key.public_key().public_bytes_raw() for i, key in enumerate(signing)} or None
     clients = [
         SecureClient(
-            i, terms, known_keys=known, signing_key=signing[i].private_bytes_raw() if signed else None
+            i,
+            terms,
+            known_keys=known,
+            signing_key=signing[i].private_bytes_raw() if signed else None,
         )
         for i in range(n)
     ]

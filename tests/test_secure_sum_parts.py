@@ -1,4 +1,4 @@
-"""Parts of secure sums that need no cryptography: fixed point, secret sharing, who masks with whom."""
+"""Parts of secure sums without cryptography: fixed point, secret sharing, who masks with whom."""
 
 from __future__ import annotations
 
@@ -105,6 +105,12 @@ def test_weights_beyond_the_bound_are_refused(weight):
         Encoding(8.0, 3, max_weight=2.0).encode([0.0], weight)
 
 
+def test_values_that_are_no_list_of_numbers_are_refused():
+    for values in (np.zeros((2, 2)), np.array(["a"]), np.zeros(2, complex)):
+        with pytest.raises(ValueError, match="one-dimensional and real"):
+            Encoding(8.0, 3).encode(values)
+
+
 @pytest.mark.parametrize(
     "arguments", [(0.0, 3), (np.nan, 3), (np.inf, 3), (1.0, 0), (1.0, 3, 0.0), (1.0, 3, np.inf)]
 )
@@ -122,7 +128,9 @@ def test_any_shares_as_many_as_the_threshold_rebuild_the_secret(secret, data):
     t = data.draw(st.integers(1, n))
     shares = split(secret, t, n)
     holders = data.draw(st.permutations(range(n)))[:t]
-    assert join([holder + 1 for holder in holders], [shares[holder] for holder in holders]) == secret
+    assert (
+        join([holder + 1 for holder in holders], [shares[holder] for holder in holders]) == secret
+    )
 
 
 @pytest.mark.parametrize(("prime", "threshold", "n"), [(5, 2, 4), (5, 3, 4), (3, 2, 2), (7, 3, 4)])

@@ -134,7 +134,7 @@ class SecureClient(Member):
             return {"masked": as_bytes(vector)}
 
     def unmask(self, message: Message) -> Message:
-        """From the survivors, one share for each neighbour: of its seed, or of its key if it is gone.
+        """From the survivors, a share of each neighbour's seed, or of its key if it is gone.
 
         Parameters
         ----------

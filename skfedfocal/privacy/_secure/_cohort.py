@@ -1,4 +1,4 @@
-"""The cohort of a round as each member sees it: who is in, with which keys, and who neighbours whom."""
+"""The cohort as each member sees it: who is in, with which keys, and who neighbours whom."""
 
 from __future__ import annotations
 

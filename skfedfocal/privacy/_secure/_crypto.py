@@ -1,8 +1,8 @@
 """Every cryptographic primitive that secure sums use, all of them from the package cryptography.
 
-X25519 with HKDF-SHA256 agrees on keys, ChaCha20-Poly1305 seals shares, AES-256 in counter mode is the
-keystream of masks, Ed25519 signs public keys. A keystream's key is used for one vector and nothing
-else, which is why its counter may start at zero.
+X25519 with HKDF-SHA256 agrees on keys, ChaCha20-Poly1305 seals shares, AES-256 in counter mode is
+the keystream of masks, Ed25519 signs public keys. A keystream's key is used for one vector and
+nothing else, which is why its counter may start at zero.
 """
 
 from __future__ import annotations
@@ -30,24 +30,29 @@ _PURPOSE = b"skfedfocal secure sum 1 "
 def _library() -> SimpleNamespace:
     """What is used of cryptography, imported at the first use: the package is an extra."""
     try:
-        from cryptography.exceptions import InvalidSignature, InvalidTag
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-            Ed25519PrivateKey,
-            Ed25519PublicKey,
-        )
-        from cryptography.hazmat.primitives.asymmetric.x25519 import (
-            X25519PrivateKey,
-            X25519PublicKey,
-        )
-        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+        from cryptography import exceptions
+        from cryptography.hazmat.primitives import ciphers, hashes
+        from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
+        from cryptography.hazmat.primitives.ciphers import aead
+        from cryptography.hazmat.primitives.kdf import hkdf
     except ImportError as error:
         raise ImportError(
             "secure sums need the package cryptography: pip install 'skfedfocal[privacy]'"
         ) from error
-    return SimpleNamespace(**locals())
+    return SimpleNamespace(
+        InvalidSignature=exceptions.InvalidSignature,
+        InvalidTag=exceptions.InvalidTag,
+        X25519PrivateKey=x25519.X25519PrivateKey,
+        X25519PublicKey=x25519.X25519PublicKey,
+        Ed25519PrivateKey=ed25519.Ed25519PrivateKey,
+        Ed25519PublicKey=ed25519.Ed25519PublicKey,
+        ChaCha20Poly1305=aead.ChaCha20Poly1305,
+        HKDF=hkdf.HKDF,
+        SHA256=hashes.SHA256,
+        Cipher=ciphers.Cipher,
+        AES=ciphers.algorithms.AES,
+        CTR=ciphers.modes.CTR,
+    )
 
 
 def digest(*parts: bytes) -> bytes:
@@ -107,7 +112,7 @@ def unseal(key: bytes, sealed: bytes, about: bytes) -> bytes:
         return lib.ChaCha20Poly1305(key).decrypt(nonce, text, about)
     except lib.InvalidTag as error:
         raise SecureSumError(
-            "a share does not open: it was changed, replayed, or made for another view of the cohort"
+            "a share does not open: changed, replayed, or made for another view of the cohort"
         ) from error
 
 
@@ -139,7 +144,7 @@ def add_masks(vector: NDArray[np.uint64], masks: Iterable[tuple[bytes, bool]]) -
     lib, zero = _library(), bytes(16)
     streams = [
         (
-            lib.Cipher(lib.algorithms.AES(key), lib.modes.CTR(zero)).encryptor().update_into,
+            lib.Cipher(lib.AES(key), lib.CTR(zero)).encryptor().update_into,
             np.subtract if subtract else np.add,
         )
         for key, subtract in masks

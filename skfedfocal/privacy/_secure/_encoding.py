@@ -117,10 +117,12 @@ class Encoding:
         ------
         EncodingError
             If a value or the weight is not finite or beyond its bound.
+        ValueError
+            If the values are not one-dimensional and real.
         """
         x = np.asarray(values)
         if x.ndim != 1 or x.dtype.kind not in "biuf":
-            raise TypeError(f"values must be one-dimensional and real, got {x.dtype}, {x.shape}")
+            raise ValueError(f"values must be one-dimensional and real, got {x.dtype}, {x.shape}")
         if not 0 <= weight <= self.max_weight:
             raise EncodingError(f"weight {weight} is not in 0..max_weight={self.max_weight}")
         # As Python's numbers, whose comparisons are exact; NaN compares false and so is refused.
@@ -142,7 +144,7 @@ class Encoding:
 
     def decode(self, total: NDArray[np.uint64]) -> tuple[NDArray[np.float64], float]:
         """Weighted sums of shape (n_values,) and sum of weights, from a sum of words."""
-        sums = total.view(np.int64) * 2.0**-self.bits
+        sums = total.view(np.int64).astype(np.float64) * 2.0**-self.bits
         return sums[1:], float(sums[0])
 
     def decode_counts(self, total: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -127,7 +127,7 @@ class Member:
         except Exception as error:
             if otherwise == CLOSED:
                 self._kept = {}
-            if isinstance(error, KeyError | AttributeError):
+            if isinstance(error, KeyError | TypeError | AttributeError):
                 raise SecureSumError(f"a message for {step!r} is malformed: {error!r}") from error
             raise
         self._step = then

@@ -109,7 +109,14 @@ class _Attendance:
         return self.left
 
 
-def _single(values, weights, terms, there, round_id, context) -> tuple[NDArray, list[int]]:
+def _single(
+    values: list[NDArray],
+    weights: Sequence[float],
+    terms: Terms,
+    there: _Attendance,
+    round_id: int,
+    context: bytes,
+) -> tuple[NDArray[np.uint64], list[int]]:
     clients = {i: SecureClient(i, terms) for i in range(len(values))}
     server = SecureServer(terms, len(values[0]) if values else 0)
     keys = {i: clients[i].keys(round_id) for i in there.at("keys", clients)}
@@ -123,7 +130,14 @@ def _single(values, weights, terms, there, round_id, context) -> tuple[NDArray, 
     return server.unmask(answers), list(told)
 
 
-def _session(values, weights, terms, there, round_id, context) -> tuple[NDArray, list[int]]:
+def _session(
+    values: list[NDArray],
+    weights: Sequence[float],
+    terms: Terms,
+    there: _Attendance,
+    round_id: int,
+    context: bytes,
+) -> tuple[NDArray[np.uint64], list[int]]:
     clients = {i: SessionClient(i, terms) for i in range(len(values))}
     server = SessionServer(terms, len(values[0]) if values else 0)
     keys = {i: clients[i].keys(round_id) for i in there.at("keys", clients)}

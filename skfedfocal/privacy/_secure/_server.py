@@ -89,10 +89,11 @@ class Summation:
         )
         same = {"round_id": round_id, "ids": ids, "keys": self._cohort.keys, "context": context}
         if self.known_keys is None:
-            return {client: same for client in ids}
+            return dict.fromkeys(ids, same)
         signatures = {client: answers[client]["signature"] for client in ids}
         return {
-            client: same | {"signatures": {p: signatures[p] for p in self._cohort.neighbors(client)}}
+            client: same
+            | {"signatures": {p: signatures[p] for p in self._cohort.neighbors(client)}}
             for client in ids
         }
 

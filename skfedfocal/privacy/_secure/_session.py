@@ -1,15 +1,15 @@
 """Many secure sums of one cohort: keys once, then two exchanges a round.
 
-What changes against single rounds: a key agreement lasts, so it must never be rebuilt by others. For
-a neighbour that has sent nothing, a client tells its seed with it of this one round, derived from the
-lasting secret one-way. Shares of the own seed, fresh in each round, travel with the masked values and
-come to their holders with the question for unmasking.
+What changes against single rounds: a key agreement lasts, so it must never be rebuilt by others.
+For a neighbour that has sent nothing, a client tells its seed with it of this one round, derived
+from the lasting secret one-way. Shares of the own seed, fresh in each round, travel with the masked
+values and come to their holders with the question for unmasking.
 
-What bounds it: nobody holds shares of a pair's round seed. So a round is lost, and refused, when a client
-vanishes between its upload and its answer *and* one of its neighbours has not uploaded; single rounds
-survive that. Shares of every pair's seed with every upload would mend it, at k^2 shares a client. And
-who steals a client's lasting secret can read what that client has sent in the session before, where
-single rounds forget their keys.
+What bounds it: nobody holds shares of a pair's round seed. So a round is lost, and refused, when a
+client vanishes between its upload and its answer *and* one of its neighbours has not uploaded;
+single rounds survive that. Shares of every pair's seed with every upload would mend it, at k^2
+shares a client. And who steals a client's lasting secret can read what that client has sent in the
+session before, where single rounds forget their keys.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _tag(cohort: Cohort, round_id: int, context: bytes) -> bytes:
 
 
 class SessionClient(Member):
-    """A client in many secure sums of one cohort: `keys` and `join` once, then `masked` and `unmask`.
+    """A client in many sums of one cohort: `keys` and `join` once, then `masked` and `unmask`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Shamir's secret sharing of 32 bytes: any `threshold` of the shares rebuild them, fewer say nothing.
+"""Shamir's secret sharing of 32 bytes: `threshold` shares rebuild them, fewer say nothing.
 
 No kept library offers it, so the field is our own: integers modulo the prime 2^21 - 9, and a secret
 is 13 words of 20 bits, each shared by a polynomial of its own. The prime is that small so that

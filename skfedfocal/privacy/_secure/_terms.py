@@ -1,4 +1,4 @@
-"""What server and clients agree on beforehand: how many may collude or vanish, and who masks with whom."""
+"""What server and clients agree on: how many may collude or vanish, who masks with whom."""
 
 from __future__ import annotations
 
@@ -139,14 +139,14 @@ class Terms:
     def to_bytes(self) -> bytes:
         """All terms, equal where they are equal."""
         e = self.encoding
-        numbers = (e.bound, e.n_clients, e.max_weight, e.bits, self.min_clients, self.active)
-        numbers += (self.threshold or 0, self.n_neighbors or 0, self.colluders, self.dropouts)
+        numbers = [e.bound, e.n_clients, e.max_weight, e.bits, self.min_clients, self.active]
+        numbers += [self.threshold or 0, self.n_neighbors or 0, self.colluders, self.dropouts]
         return " ".join(float(number).hex() for number in numbers).encode()
 
 
 @lru_cache(maxsize=64)
 def sparse_ring(n: int, colluders: float, dropouts: float) -> tuple[int, int]:
-    """Least even k, and least t for it, that keep the stated probabilities; else all and a majority."""
+    """Least even k, and least t for it, that keep the stated probabilities; else everybody."""
     bad, gone = int(colluders * n), int(dropouts * n)
     for k in range(2, n - 1, 2):
         t = np.arange(k // 2 + 1, k + 1)

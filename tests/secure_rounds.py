@@ -33,10 +33,20 @@ def exact(agreed, arrays, survivors):
 # Rounds up to a step. Each returns clients, server and what the clients are told next.
 
 
-def joined(n=N, agreed=None, kinds=(SecureClient, SecureServer), context=b"", **kwargs):
+def joined(
+    n=N,
+    agreed=None,
+    kinds=(SecureClient, SecureServer),
+    context=b"",
+    known_keys=None,
+    signing_keys=None,
+):
     agreed = agreed or terms(n)
-    clients = {i: kinds[0](i, agreed, **kwargs) for i in range(n)}
-    server = kinds[1](agreed, SIZE, known_keys=kwargs.get("known_keys"))
+    private = signing_keys or [None] * n
+    clients = {
+        i: kinds[0](i, agreed, known_keys=known_keys, signing_key=private[i]) for i in range(n)
+    }
+    server = kinds[1](agreed, SIZE, known_keys=known_keys)
     told = server.keys(1, {i: client.keys(1) for i, client in clients.items()}, context)
     return clients, server, told
 

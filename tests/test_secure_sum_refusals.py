@@ -6,7 +6,6 @@ import pytest
 
 pytest.importorskip("cryptography")
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from secure_rounds import (
     SIZE,
     N,
@@ -186,75 +185,6 @@ def test_a_public_key_of_small_order_is_refused():
         clients[0].shares(told[0] | {"keys": own + bytes(64 * (N - 1))})
 
 
-# -- refusals: signatures ----------------------------------------------------------------------
-
-
-def signers(n=N):
-    private = [Ed25519PrivateKey.generate() for _ in range(n)]
-    known = {i: key.public_key().public_bytes_raw() for i, key in enumerate(private)}
-    return [key.private_bytes_raw() for key in private], known
-
-
-@pytest.mark.parametrize("n", [N, 40])
-def test_signed_sums_are_exact(n):
-    private, known = signers(n)
-    clients = {
-        i: SecureClient(i, terms(n), signing_key=private[i], known_keys=known) for i in range(n)
-    }
-    server = SecureServer(terms(n), SIZE, known_keys=known)
-    told = server.keys(1, {i: client.keys(1) for i, client in clients.items()})
-    told = server.shares({i: client.shares(told[i]) for i, client in clients.items()})
-    for i, client in clients.items():
-        server.masked(i, client.masked(told[i], values(n)[i]))
-    told = server.survivors()
-    total = server.unmask({i: client.unmask(told[i]) for i, client in clients.items()})
-    assert total.tolist() == exact(terms(n), values(n), range(n))
-    assert server.left_out == {}
-
-
-def forged(keys, private, kind):
-    """Client 5's keys as one who lacks its signing key might send them."""
-    message = SecureClient(5, terms(), signing_key=private[4]).keys(1)
-    if kind == "unsigned":
-        message["signature"] = b""
-    if kind == "another round":
-        message = SecureClient(5, terms(), signing_key=private[5]).keys(2)
-    if kind == "another client":
-        message = SecureClient(4, terms(), signing_key=private[5]).keys(1)
-    return keys | {5: message}
-
-
-@pytest.mark.parametrize("kind", ["unsigned", "another key", "another round", "another client"])
-def test_unsigned_and_unknown_keys_are_refused(kind):
-    private, known = signers()
-    clients = [SecureClient(i, terms(), signing_key=private[i], known_keys=known) for i in range(N)]
-    keys = forged({i: client.keys(1) for i, client in enumerate(clients)}, private, kind)
-    # An honest server leaves the client out; what a careless one passes on, clients refuse.
-    server = SecureServer(terms(), SIZE, known_keys=known)
-    assert server.keys(1, keys)[0]["ids"] == list(range(N - 1))
-    assert "unsigned" in server.left_out[5]
-    told = SecureServer(terms(), SIZE).keys(1, keys)[0]
-    told = told | {"signatures": {i: message["signature"] for i, message in keys.items()}}
-    with pytest.raises(SecureSumError, match="unsigned"):
-        clients[0].shares(told)
-
-
-@pytest.mark.parametrize("kind", [SecureClient, SessionClient])
-def test_clients_whose_key_is_not_pinned_are_refused(kind):
-    private, known = signers()
-    clients = {i: kind(i, terms(), signing_key=private[i], known_keys=known) for i in range(N)}
-    serving = SecureServer if kind is SecureClient else SessionServer
-    keys = {i: client.keys(1) for i, client in clients.items()}
-    told = serving(terms(), SIZE, known_keys=known).keys(1, keys)[0]
-    del known[3]  # the mapping that the clients look into
-    join = clients[0].shares if kind is SecureClient else clients[0].join
-    with pytest.raises(SecureSumError, match="unknown"):
-        join(told)
-    server = serving(terms(), SIZE, known_keys=known)
-    assert 3 not in server.keys(1, keys)
-    assert "unknown" in server.left_out[3]
-
-
 # -- refusals: survivors -----------------------------------------------------------------------
 
 
@@ -290,15 +220,28 @@ def test_a_survivor_who_has_not_shared_is_refused():
         clients[0].unmask({"survivors": list(range(N))})
 
 
-def test_too_few_survivors_near_a_client_are_refused():
-    """In a ring a majority may survive and a client still lack holders of its shares."""
-    n, agreed = 40, terms(40)
-    clients, server, told = shared(n, agreed=agreed)
-    near = server._cohort.neighbors(0)
-    clients[0].masked(told[0], values(n)[0])
-    gone = set(near[: len(near) - agreed.neighbors_and_threshold(n)[1] + 2])
+def test_nothing_is_sent_where_too_few_have_shared():
+    clients, _, told = shared()
+    few = {peer: told[0]["shares"][peer] for peer in (1, 2)}
     with pytest.raises(SecureSumError, match="holders of the shares of client 0"):
-        clients[0].unmask({"survivors": sorted(set(range(n)) - gone)})
+        clients[0].masked({"shares": few}, values()[0])
+
+
+@pytest.mark.parametrize("session", [False, True])
+def test_too_few_survivors_near_a_client_are_refused(session):
+    """In a ring a majority may survive and a client still lack holders of its shares."""
+    n = 40
+    clients, server, told = (in_session(n) + (None,)) if session else shared(n)
+    near = server._cohort.neighbors(0)
+    gone = near[: len(near) - server._cohort.threshold + 2]
+    alive = sorted(set(range(n)) - set(gone))
+    if session:
+        question = session_upload(clients, server, 2, gone)[0]
+    else:
+        clients[0].masked(told[0], values(n)[0])
+        question = {"survivors": alive}
+    with pytest.raises(SecureSumError, match="holders of the shares of client 0"):
+        clients[0].unmask(question)
 
 
 def test_shares_missing_in_a_session_are_refused():

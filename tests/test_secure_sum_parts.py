@@ -252,12 +252,47 @@ def test_the_least_allowed_thresholds_are_taken():
     assert terms(threshold=4).neighbors_and_threshold(7) == (6, 4)
     assert terms(n_neighbors=10, threshold=6).neighbors_and_threshold(40) == (10, 6)
     assert terms(active=True).neighbors_and_threshold(6) == (5, 5)
-    assert terms(active=True).neighbors_and_threshold(100) == (99, 67)
+    assert terms(active=True).neighbors_and_threshold(100) == (99, 68)
 
 
 def test_an_active_server_needs_everybody():
     with pytest.raises(SecureSumError, match="active"):
         terms(active=True, n_neighbors=10).neighbors_and_threshold(40)
+
+
+def singled_out(n, threshold, n_colluders, session):
+    """Whether a server that tells each client other survivors can unmask one of them alone."""
+    honest = range(n_colluders, n)
+    told = [
+        [
+            set(alive)
+            for size in range(threshold, n + 1)
+            for alive in itertools.combinations(range(n), size)
+            if i in alive
+        ]
+        for i in honest
+    ]
+    for views in itertools.product(*told):
+        alive = dict(zip(honest, views, strict=True))  # what each honest client is told
+        votes = {v: sum(v in alive[i] for i in honest) for v in honest}
+        for u in honest:
+            others = [v for v in honest if v != u]
+            if session:  # a pair's seed comes from either end that holds the other for gone
+                open_ = all(v not in alive[u] or u not in alive[v] for v in others)
+            else:  # a key is rebuilt from those that hold its owner for gone
+                open_ = all(len(honest) - votes[v] + n_colluders >= threshold for v in others)
+            if open_ and votes[u] + n_colluders >= threshold:
+                return True
+    return False
+
+
+@pytest.mark.parametrize("session", [False, True])
+def test_an_active_server_cannot_single_out_a_client(session):
+    for n in (3, 4, 5, 6):
+        threshold = terms(active=True).neighbors_and_threshold(n)[1]
+        assert not singled_out(n, threshold, (n - 1) // 3, session)
+    assert singled_out(4, 3, 1, session) == session  # two thirds alone are too few in sessions
+    assert singled_out(5, 3, 1, session)  # and so is a majority
 
 
 def test_small_and_large_cohorts_are_refused():

@@ -231,14 +231,14 @@ def test_nothing_is_sent_where_too_few_have_shared():
 def test_too_few_survivors_near_a_client_are_refused(session):
     """In a ring a majority may survive and a client still lack holders of its shares."""
     n = 40
-    clients, server, told = (in_session(n) + (None,)) if session else shared(n)
+    clients, server, *told = in_session(n) if session else shared(n)
     near = server._cohort.neighbors(0)
     gone = near[: len(near) - server._cohort.threshold + 2]
     alive = sorted(set(range(n)) - set(gone))
     if session:
         question = session_upload(clients, server, 2, gone)[0]
     else:
-        clients[0].masked(told[0], values(n)[0])
+        clients[0].masked(told[0][0], values(n)[0])
         question = {"survivors": alive}
     with pytest.raises(SecureSumError, match="holders of the shares of client 0"):
         clients[0].unmask(question)

@@ -15,6 +15,7 @@ from skfedfocal.privacy._secure import (
     SecureSumError,
     SessionClient,
     SessionServer,
+    secure_sum,
 )
 
 
@@ -87,3 +88,14 @@ def test_unknown_clients_are_refused_wherever_they_stand_on_the_ring():
     del known[far]
     with pytest.raises(SecureSumError, match=rf"clients \[{far}\] are unknown"):
         clients[0].shares(told[0])
+
+
+@pytest.mark.parametrize("session", [False, True])
+def test_an_active_server_is_met_with_signatures_and_more_survivors(session):
+    agreed = terms(7, active=True)  # six of seven
+    found = secure_sum(values(7), agreed, dropped={"masked": [6]}, session=session)
+    assert found.words.tolist() == exact(agreed, values(7), range(6))
+    with pytest.raises(SecureSumError, match="below the threshold of 6"):
+        secure_sum(values(7), agreed, dropped={"masked": [5, 6]}, session=session)
+    with pytest.raises(ValueError, match="known_keys"):
+        (SessionClient if session else SecureClient)(0, agreed)

@@ -15,9 +15,10 @@ Who is trusted with what:
 - A server that lies is resisted only so far: `known_keys` and signatures keep it from putting
   itself between clients; the hash of the view keeps it from telling clients different cohorts,
   terms or contexts (models), as their shares then do not open; ``Terms(active=True)`` keeps it, by
-  a threshold above two thirds, from getting both of a client's secrets by naming different
-  survivors to different clients. It can still name them differently, and so learn the sum of fewer
-  than it says, though not of one client; and it can leave clients out, and refuse service.
+  a threshold above two thirds and as long as fewer than a third of the clients collude, from
+  singling out a client by naming different survivors to different clients. It can still name them
+  differently, and so learn the sum of fewer than it says; and it can leave clients out, and refuse
+  service.
 - A sum says what a sum says. Sums of few clients, or two sums in which all but one client sent the
   same values (a round repeated with other survivors), give single values away. Differential privacy
   is for that.

@@ -41,7 +41,8 @@ class SecureClient(Member):
     signing_key : bytes or None, default=None
         Raw private Ed25519 key that signs this client's keys.
     known_keys : mapping of int to bytes or None, default=None
-        Raw public Ed25519 keys of all who may take part. None believes the server.
+        Raw public Ed25519 keys of all who may take part. None believes the server, and so does
+        not go with ``Terms(active=True)``.
     last_round : int, default=-1
         No round up to this one is taken part in.
 

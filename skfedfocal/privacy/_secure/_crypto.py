@@ -116,6 +116,12 @@ def unseal(key: bytes, sealed: bytes, about: bytes) -> bytes:
         ) from error
 
 
+def new_signing_key() -> tuple[bytes, bytes]:
+    """A raw Ed25519 key for `sign`, and its public half."""
+    private = _library().Ed25519PrivateKey.generate()
+    return private.private_bytes_raw(), private.public_key().public_bytes_raw()
+
+
 def sign(private: bytes, message: bytes) -> bytes:
     """Ed25519 signature with a raw private key."""
     return _library().Ed25519PrivateKey.from_private_bytes(private).sign(message)

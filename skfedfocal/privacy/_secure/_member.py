@@ -49,7 +49,8 @@ class Member:
     signing_key : bytes or None, default=None
         Raw private Ed25519 key that signs this client's keys.
     known_keys : mapping of int to bytes or None, default=None
-        Raw public Ed25519 keys of all who may take part. None believes the server.
+        Raw public Ed25519 keys of all who may take part. None believes the server, and so does
+        not go with ``Terms(active=True)``.
     last_round : int, default=-1
         No round up to this one is taken part in.
 
@@ -73,6 +74,10 @@ class Member:
         known_keys: Mapping[int, bytes] | None = None,
         last_round: int = -1,
     ):
+        if terms.active and known_keys is None:
+            raise ValueError(
+                "Terms(active=True) needs known_keys: a server that may lie could send its own"
+            )
         self.client_id = client_id
         self.terms = terms
         self.signing_key = signing_key

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skfedfocal.privacy._secure._client import SecureClient
-from skfedfocal.privacy._secure._member import Message
+from skfedfocal.privacy._secure._crypto import new_signing_key
+from skfedfocal.privacy._secure._member import Member, Message
 from skfedfocal.privacy._secure._server import SecureServer
 from skfedfocal.privacy._secure._session import SessionClient, SessionServer
 from skfedfocal.privacy._secure._terms import Terms
+
+M = TypeVar("M", bound=Member)
 
 EXCHANGES = ("keys", "shares", "masked", "unmask")
 
@@ -109,6 +112,19 @@ class _Attendance:
         return self.left
 
 
+def _clients(kind: type[M], n: int, terms: Terms) -> tuple[dict[int, M], dict[int, bytes] | None]:
+    """The clients, with pinned keys where the terms need them."""
+    if not terms.active:
+        return {i: kind(i, terms) for i in range(n)}, None
+    pairs = [new_signing_key() for _ in range(n)]
+    known = {i: public for i, (_, public) in enumerate(pairs)}
+    clients = {
+        i: kind(i, terms, signing_key=private, known_keys=known)
+        for i, (private, _) in enumerate(pairs)
+    }
+    return clients, known
+
+
 def _single(
     values: list[NDArray],
     weights: Sequence[float],
@@ -117,8 +133,8 @@ def _single(
     round_id: int,
     context: bytes,
 ) -> tuple[NDArray[np.uint64], list[int]]:
-    clients = {i: SecureClient(i, terms) for i in range(len(values))}
-    server = SecureServer(terms, len(values[0]) if values else 0)
+    clients, known = _clients(SecureClient, len(values), terms)
+    server = SecureServer(terms, len(values[0]) if values else 0, known_keys=known)
     keys = {i: clients[i].keys(round_id) for i in there.at("keys", clients)}
     told: dict[int, Message] = server.keys(round_id, keys, context)
     shares = {i: clients[i].shares(told[i]) for i in there.at("shares", told)}
@@ -138,8 +154,8 @@ def _session(
     round_id: int,
     context: bytes,
 ) -> tuple[NDArray[np.uint64], list[int]]:
-    clients = {i: SessionClient(i, terms) for i in range(len(values))}
-    server = SessionServer(terms, len(values[0]) if values else 0)
+    clients, known = _clients(SessionClient, len(values), terms)
+    server = SessionServer(terms, len(values[0]) if values else 0, known_keys=known)
     keys = {i: clients[i].keys(round_id) for i in there.at("keys", clients)}
     told: dict[int, Message] = server.keys(round_id, keys)
     for i in told:

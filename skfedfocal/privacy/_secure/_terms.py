@@ -43,7 +43,7 @@ class Terms:
     dropouts : float, default=0.1
         Share of the clients that may vanish in a round, in [0, 0.5).
     active : bool, default=False
-        Whether the server may lie. Then all mask with all, and t is above two thirds.
+        Whether the server may lie. Then all mask with all, and t is above ``(2 n + 1) / 3``.
 
     Raises
     ------
@@ -53,10 +53,13 @@ class Terms:
     Notes
     -----
     The threshold is above half so that no two disjoint sets of holders could give both of a
-    client's secrets. Given neighbours or threshold replace the stated probabilities by those of
-    one's own choice. That the honest survivors stay connected is counted by a sufficient
-    condition: a ring falls apart only where two runs of k/2 neighbours each are all colluding or
-    gone.
+    client's secrets. A server that names different survivors to different clients, and has fewer
+    than a third of them on its side, takes two thirds; the little more keeps it, in sessions too,
+    from finding pairs of answers that leave a client alone.
+
+    Neighbours or a threshold of one's own replace the stated probabilities. That the honest
+    survivors stay connected is counted by a sufficient condition: a ring falls apart only where two
+    runs of k/2 neighbours each are all colluding or gone.
 
     References
     ----------
@@ -120,7 +123,7 @@ class Terms:
         if k is None and t is None and not self.active and n >= SPARSE_FROM:
             k, t = sparse_ring(n, self.colluders, self.dropouts)
         k = n - 1 if k is None else min(k, n - 1)
-        least = (2 * n) // 3 + 1 if self.active else (k + 1) // 2 + 1
+        least = (2 * n + 1) // 3 + 1 if self.active else (k + 1) // 2 + 1
         t = least if t is None else t
         if k < n - 1 and (k % 2 or self.active):
             raise SecureSumError(f"n_neighbors={k} must be even, and all if active=True")

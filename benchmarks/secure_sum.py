@@ -128,6 +128,7 @@ def _session(terms, n, values, repeats, _):
             k = len(uploads[i]["shares"])
             alone = needed(0, k, k + 1, 8 * len(values))
             found.append([spent, alone, size_of(uploads[i])])
+        del uploads[i]["masked"]
     for i in range(repeats):
         shares = {peer: uploads[peer]["shares"][i] for peer in cohort.neighbors(i)}
         told_now = {"round_id": 1, "survivors": list(range(n)), "shares": shares}

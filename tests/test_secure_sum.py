@@ -197,8 +197,8 @@ def test_masked_values_look_uniform_and_unmasked_ones_do_not(session, value):
 
 
 def test_both_ends_agree_on_keys_that_differ_by_peer_purpose_and_view():
-    private = [crypto.new_key() for _ in range(3)]
-    public = [crypto.public_key(key) for key in private]
+    private, public = zip(*(crypto.new_key() for _ in range(3)), strict=True)
+    assert crypto.public_key(private[0]) == public[0]
     labels = [b"one", b"two"]
     found = crypto.agree(private[0], public[1:], labels, b"view")
     assert found[0] == crypto.agree(private[1], [public[0]], labels, b"view")[0]

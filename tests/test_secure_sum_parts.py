@@ -91,6 +91,13 @@ def test_values_beyond_the_bound_are_refused(value):
         Encoding(8.0, 3).encode([0.0, value])
 
 
+def test_long_arrays_are_encoded_like_their_parts():
+    encoding, x = Encoding(8.0, 3), np.random.default_rng(0).uniform(-8, 8, 40_000)
+    whole = encoding.encode(x, 0.7)[1:]
+    parts = [encoding.encode(part, 0.7)[1:] for part in np.array_split(x, 7)]
+    assert np.array_equal(whole, np.concatenate(parts))
+
+
 def test_integers_beyond_the_bound_are_refused():
     for value in (9, -9, np.iinfo(np.int64).min, np.iinfo(np.int64).max):
         with pytest.raises(EncodingError, match="bound"):

@@ -70,13 +70,14 @@ def derive(secret: bytes, label: bytes, about: bytes) -> bytes:
     return lib.HKDF(lib.SHA256(), KEY_BYTES, None, _PURPOSE + label + about).derive(secret)
 
 
-def new_key() -> bytes:
-    """A private key for `agree`."""
-    return _library().X25519PrivateKey.generate().private_bytes_raw()
+def new_key() -> tuple[bytes, bytes]:
+    """A private key for `agree`, and its public half."""
+    private = _library().X25519PrivateKey.generate()
+    return private.private_bytes_raw(), private.public_key().public_bytes_raw()
 
 
 def public_key(private: bytes) -> bytes:
-    """The public half of a key of `new_key`."""
+    """The public half of a private key."""
     return _library().X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _MOST_BITS = 62
+_BLOCK = 1 << 14  # values at once: stays in the cache
 
 
 class EncodingError(ValueError):
@@ -134,8 +135,10 @@ class Encoding:
             words[1:] = x.astype(np.int64) << self.bits
         else:
             # A power of two changes no digit: this rounds once, as the weight alone would.
-            scaled = np.multiply(x, weight * 2.0**self.bits, dtype=np.float64)
-            words[1:] = np.rint(scaled, out=scaled)
+            scale = weight * 2.0**self.bits
+            for start in range(0, len(x), _BLOCK):
+                scaled = np.multiply(x[start : start + _BLOCK], scale, dtype=np.float64)
+                words[1 + start : 1 + start + _BLOCK] = np.rint(scaled, out=scaled)
         return words.view(np.uint64)
 
     def zeros(self, n_values: int) -> NDArray[np.uint64]:

@@ -102,8 +102,8 @@ class Member:
     def keys(self, round_id: int) -> Message:
         """Begin: fresh public keys, signed if there is a signing key. Forgets any earlier round."""
         self._count(round_id)
-        private = [crypto.new_key() for _ in range(self.n_keys)]
-        public = b"".join(crypto.public_key(key) for key in private)
+        pairs = [crypto.new_key() for _ in range(self.n_keys)]
+        private, public = [key for key, _ in pairs], b"".join(key for _, key in pairs)
         self._cohort_cache = None
         self._kept = {"round_id": round_id, "private": private, "public": public}
         self._step = "cohort"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from skfedfocal._data.batches import schedule
+from skfedfocal._data.blocks import schedule
 from skfedfocal._random import shuffled_places
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=80, database=None)

@@ -23,7 +23,7 @@ from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import flatten
-from skfedfocal.engines import ENGINES, LoopEngine, Task, VectorizedEngine, _blocks
+from skfedfocal.engines import ENGINES, LoopEngine, Task, VectorizedEngine, _batches
 from skfedfocal.engines._kernels import dual as _dual
 from skfedfocal.engines._kernels import kernel_of_round
 from skfedfocal.engines._kernels.dual import DualKernel
@@ -523,7 +523,7 @@ def test_rows_fetched_in_pieces_are_the_same_rows(name, monkeypatch):
     module, plan = make(), plan_of()
     engine = VectorizedEngine(module, rows)
     at_once = train(engine, module, plan)
-    monkeypatch.setattr(_blocks, "_SEGMENT_VALUES", 1)  # one step at a time
+    monkeypatch.setattr(_batches, "_SEGMENT_VALUES", 1)  # one step at a time
     assert_same(train(engine, module, plan), at_once, atol=1e-12)
 
 

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from skfedfocal._module import flatten
 from skfedfocal.engines import VectorizedEngine
-from skfedfocal.engines._blocks import Batch
+from skfedfocal.engines._batches import Batch
 from skfedfocal.engines._deltas import DenseDeltas, StackedDeltas
 from skfedfocal.engines._kernels import kernels_for
 from skfedfocal.engines._kernels.dual import DualDeltas, DualKernel

@@ -23,7 +23,8 @@ from skfedfocal import FederatedClassifier, FederatedTrainingError, FedFocalClas
 from skfedfocal._data.clients import ClientStats
 from skfedfocal._disclosure import RECALLS
 from skfedfocal._local import LocalPlan
-from skfedfocal._training.rounds import Federation, ServerState, begin
+from skfedfocal._training.federation import Federation, ServerState
+from skfedfocal._training.rounds import begin
 from skfedfocal.aggregation import WeightedMean
 from skfedfocal.losses import CrossEntropyLoss, LogitAdjustedLoss
 from skfedfocal.selection import SELECTIONS, Uniform

@@ -16,9 +16,9 @@ from skfedfocal._data.queries import LabelCounts, in_rows
 from skfedfocal._disclosure import LABEL_COUNTS
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import flatten
+from skfedfocal._training.federation import Federation, ServerState
 from skfedfocal._training.parts import Parts
 from skfedfocal._training.prior import estimate_class_prior
-from skfedfocal._training.rounds import Federation, ServerState
 from skfedfocal.engines import Engine
 
 Array = NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
-from skfedfocal._training.rounds import Round
+from skfedfocal._training.federation import Round
 from skfedfocal.engines import Engine
 
 _WIDTH = 30

@@ -12,77 +12,19 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from skfedfocal._data.clients import ClientStats
 from skfedfocal._disclosure import RECALLS
-from skfedfocal._local import LocalPlan
 from skfedfocal._random import cohort_generator
+from skfedfocal._training.federation import Federation, Round, ServerState
 from skfedfocal._training.tally import FederatedTrainingError, Tally
-from skfedfocal.aggregation import Aggregator
 from skfedfocal.engines import Engine, Task, Traffic
 from skfedfocal.selection import Selection
-from skfedfocal.strategies import Strategy
-
-
-@dataclass(frozen=True)
-class Federation:
-    """The parts of a federated training: the same in every round."""
-
-    plan: LocalPlan
-    selection: Selection
-    aggregator: Aggregator
-    strategy: Strategy
-    n_selected: int
-
-
-@dataclass(frozen=True)
-class ServerState:
-    """What the server carries from one round to the next."""
-
-    theta: Tensor
-    stats: ClientStats
-    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
-    n_rounds: int = 0
-
-
-@dataclass(frozen=True)
-class Round:
-    """What a round came to: a row of ``history_``.
-
-    Attributes
-    ----------
-    round : int
-        Number of the round, from 1.
-    loss : float
-        Mean training loss over the cohort, weighted by rows; NaN where nobody trained.
-    n_selected, n_failed : int
-        Clients asked, and those of them that sent no update or one that was left out.
-    bytes_down, bytes_up : int
-        Bytes of parameters and scalars sent to and received from clients, answers to questions
-        among them; but not what a training asks again when it goes on after a stop.
-    seconds : float
-        Wall time.
-    validation_loss : float
-        Mean loss, over validation rows, of the model that the round ended with; NaN where nobody
-        was asked.
-    """
-
-    round: int
-    loss: float
-    n_selected: int
-    n_failed: int
-    bytes_down: int
-    bytes_up: int
-    seconds: float
-    validation_loss: float = float("nan")
 
 
 def run_round(

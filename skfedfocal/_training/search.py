@@ -17,7 +17,8 @@ from skfedfocal._data.validation import shuffled_cells
 from skfedfocal._module import load_flat
 from skfedfocal._random import FOLDS
 from skfedfocal._training.assembly import Population
-from skfedfocal._training.rounds import Federation, begin, report, step
+from skfedfocal._training.federation import Federation
+from skfedfocal._training.rounds import begin, report, step
 from skfedfocal._training.state import TrainingState
 from skfedfocal._training.tally import Tally
 from skfedfocal.engines import Hits, ManyFederations, Request, Task, Traffic

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skfedfocal._training.rounds import Round, ServerState
+from skfedfocal._training.federation import Round, ServerState
 
 Counts = NDArray[np.float64]
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from skfedfocal._random import panel
-from skfedfocal._training.rounds import Federation, Round, run_round
+from skfedfocal._training.federation import Federation, Round
+from skfedfocal._training.rounds import run_round
 from skfedfocal._training.state import TrainingState
 from skfedfocal._training.tally import FederatedTrainingError
 from skfedfocal.engines import Engine, Model, Traffic, Unanswered, ValidationLoss

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skfedfocal._data.batches import Block, schedule
+from skfedfocal._data.blocks import Block, schedule
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._module import ParameterLayout
-from skfedfocal.engines._blocks import BlockRows
+from skfedfocal.engines._batches import BlockRows
 from skfedfocal.engines._deltas import StackedDeltas
 from skfedfocal.engines._engine import Task, Updates
 from skfedfocal.engines._evaluate import Hits

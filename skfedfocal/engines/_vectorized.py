@@ -8,11 +8,11 @@ from queue import SimpleQueue
 import numpy as np
 from torch import Tensor, nn
 
-from skfedfocal._data.batches import Block, schedule
+from skfedfocal._data.blocks import Block, schedule
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._module import ParameterLayout
 from skfedfocal._threads import allowed_threads
-from skfedfocal.engines._blocks import BlockRows
+from skfedfocal.engines._batches import BlockRows
 from skfedfocal.engines._crew import Crew
 from skfedfocal.engines._engine import Task, Updates
 from skfedfocal.engines._in_process import InProcessEngine

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from skfedfocal._data.memory import Memory
 from skfedfocal._local import LocalPlan
-from skfedfocal.engines._blocks import Batch, BlockRows
+from skfedfocal.engines._batches import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
 from skfedfocal.engines._kernels.mlp import Layer, MLPKernel
 

@@ -14,7 +14,7 @@ from skfedfocal._data.memory import Memory
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import ParameterLayout, trainable
-from skfedfocal.engines._blocks import Batch, BlockRows
+from skfedfocal.engines._batches import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
-from skfedfocal.engines._blocks import Batch, BlockRows
+from skfedfocal.engines._batches import Batch, BlockRows
 from skfedfocal.engines._kernels.kernel import Kernel
 
 

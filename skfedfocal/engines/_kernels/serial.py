@@ -13,7 +13,7 @@ from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import trainable
 from skfedfocal._random import borrowed_generator, layers_seed
-from skfedfocal.engines._blocks import Batch
+from skfedfocal.engines._batches import Batch
 from skfedfocal.engines._kernels.kernel import Kernel
 
 

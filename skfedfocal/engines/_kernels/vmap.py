@@ -9,7 +9,7 @@ from torch.func import functional_call, grad_and_value, vjp, vmap
 
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
-from skfedfocal.engines._blocks import Batch
+from skfedfocal.engines._batches import Batch
 from skfedfocal.engines._kernels.kernel import Kernel
 from skfedfocal.engines._kernels.serial import is_stochastic
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._class_weight import of_rows
-from skfedfocal._data.batches import Block
+from skfedfocal._data.blocks import Block
 from skfedfocal._data.memory import Memory
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan

@@ -1,0 +1,163 @@
+"""What a secure sum costs a client: ``python -m benchmarks.secure_sum``.
+
+Printed is the CPU time of one client's whole round (median over a few clients), beside the time
+that its key agreements, derivations and keystreams take alone, measured right after it, and the
+ratio of the two; and all bytes that it sends, beside those of its values in single precision.
+``signed`` also checks the neighbours' signatures, which are not among what is measured alone;
+``session`` is a later round of a session, which has no key agreement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Mapping
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from skfedfocal.privacy._secure import Encoding, SecureClient, SecureServer, Terms
+from skfedfocal.privacy._secure._session import SessionClient, SessionServer
+
+MODES = ("single", "signed", "session")
+CHUNK = 1 << 17
+
+
+class Cost(NamedTuple):
+    """Of one client and round."""
+
+    neighbors: int
+    threshold: int
+    seconds: float
+    needed: float
+    ratio: float
+    bytes_up: int
+
+
+def needed(n_agreements: int, n_derivations: int, n_keystreams: int, n_bytes: int) -> float:
+    """CPU seconds of nothing but so many key agreements, derivations and keystreams."""
+    own = X25519PrivateKey.generate()
+    peer = X25519PrivateKey.generate().public_key().public_bytes_raw()
+    zeros, buffer, key = bytes(CHUNK), bytearray(CHUNK + 16), os.urandom(32)
+    start = time.process_time()
+    for _ in range(n_agreements):
+        own.exchange(X25519PublicKey.from_public_bytes(peer))
+    for _ in range(n_derivations):
+        HKDF(SHA256(), 32, None, b"about").derive(key)
+    for _ in range(n_keystreams):
+        cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        for done in range(0, n_bytes, CHUNK):
+            cipher.update_into(memoryview(zeros)[: n_bytes - done], buffer)
+    return time.process_time() - start
+
+
+def size_of(message: Any) -> int:
+    """Bytes of a message: 8 for a number, such as the client that an entry is for."""
+    if isinstance(message, Mapping):
+        return sum(size_of(v) + 8 * isinstance(k, int) for k, v in message.items())
+    return len(message) if isinstance(message, bytes) else 8
+
+
+def measure(mode: str, n_clients: int, n_values: int, repeats: int) -> Cost:
+    """Costs of a client among `n_clients`, all of which survive."""
+    terms = Terms(encoding=Encoding(bound=8.0, n_clients=n_clients, max_weight=1e4))
+    values = np.random.default_rng(0).normal(size=n_values).astype(np.float32)
+    found = (_session if mode == "session" else _single)(
+        terms, n_clients, values, repeats, mode == "signed"
+    )
+    k, t = terms.neighbors_and_threshold(n_clients)
+    spent, alone, sent = zip(*found, strict=True)
+    ratio = median(a / b for a, b in zip(spent, alone, strict=True))
+    return Cost(k, t, median(spent), median(alone), ratio, max(sent))
+
+
+def _single(terms, n, values, repeats, signed):
+    signing = [Ed25519PrivateKey.generate() for _ in range(n)] if signed else []
+    known = {i: key.public_key().public_bytes_raw() for i, key in enumerate(signing)} or None
+    clients = [
+        SecureClient(
+            i,
+            terms,
+            known_keys=known,
+            signing_key=signing[i].private_bytes_raw() if signed else None,
+        )
+        for i in range(n)
+    ]
+    server = SecureServer(terms, len(values), known_keys=known)
+    spent, sent = [0.0] * n, [0] * n
+
+    def timed(i, step, *arguments):
+        start = time.process_time()
+        answer = step(*arguments)
+        spent[i] += time.process_time() - start
+        sent[i] += size_of(answer)
+        return answer
+
+    told = server.keys(0, {i: timed(i, c.keys, 0) for i, c in enumerate(clients)})
+    told = server.shares({i: timed(i, c.shares, told[i]) for i, c in enumerate(clients)})
+    found = []
+    for i in range(repeats):
+        timed(i, clients[i].masked, told[i], values, 100.0)
+        timed(i, clients[i].unmask, {"survivors": list(range(n))})
+        k = len(told[i]["shares"])
+        found.append((spent[i], needed(2 * k, 2 * k, k + 1, 8 * len(values)), sent[i]))
+    return found
+
+
+def _session(terms, n, values, repeats, _):
+    clients = [SessionClient(i, terms) for i in range(n)]
+    server = SessionServer(terms, len(values))
+    told = server.keys(0, {i: c.keys(0) for i, c in enumerate(clients)})
+    cohort = server._cohort
+    watched = set(range(repeats)).union(*map(cohort.neighbors, range(repeats)))
+    for i in watched:
+        clients[i].join(told[i])
+    found, uploads = [], {}
+    for i in watched:
+        start = time.process_time()
+        uploads[i] = clients[i].masked(1, values if i < repeats else [], 100.0)
+        spent = time.process_time() - start
+        if i < repeats:
+            k = len(uploads[i]["shares"])
+            alone = needed(0, k, k + 1, 8 * len(values))
+            found.append([spent, alone, size_of(uploads[i])])
+        del uploads[i]["masked"]
+    for i in range(repeats):
+        shares = {peer: uploads[peer]["shares"][i] for peer in cohort.neighbors(i)}
+        told_now = {"round_id": 1, "survivors": list(range(n)), "shares": shares}
+        start = time.process_time()
+        answer = clients[i].unmask(told_now)
+        found[i][0] += time.process_time() - start
+        found[i][2] += size_of(answer)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, nargs="+", default=[10, 100])
+    parser.add_argument("--values", type=int, nargs="+", default=[10_000, 1_000_000])
+    parser.add_argument("--repeats", type=int, default=5, help="clients that are measured")
+    options = parser.parse_args()
+    print("| clients | k | t | values | round | client ms | needed ms | ratio | sent / float32 |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for n_clients in options.clients:
+        for n_values in options.values:
+            for mode in MODES:
+                cost = measure(mode, n_clients, n_values, min(options.repeats, n_clients))
+                print(
+                    f"| {n_clients} | {cost.neighbors} | {cost.threshold} | {n_values} | {mode} "
+                    f"| {1e3 * cost.seconds:.2f} | {1e3 * cost.needed:.2f} | {cost.ratio:.2f} "
+                    f"| {cost.bytes_up / (4 * n_values):.3f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Privacy: what a server, and whoever has the model, may learn."""

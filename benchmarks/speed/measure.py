@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 from benchmarks.speed.child import MARK
 
 ROOT = Path(__file__).parents[2]
+CHILD = Path(__file__).with_name("child.py")
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
@@ -27,14 +27,16 @@ class MeasurementError(RuntimeError):
     """The process of a measurement failed, or took too long."""
 
 
-def measure(spec: dict[str, Any], limit_s: float = 900) -> dict[str, Any]:
+def measure(spec: dict[str, Any], checkout: Path = ROOT, limit_s: float = 900) -> dict[str, Any]:
     """Whole-process and per-round figures of a contender on a workload.
 
     Parameters
     ----------
     spec : dict
         ``contender``; ``workload`` (fields of a Workload), ``data_dir`` and ``device``; or
-        ``grid`` (fields of a Grid).
+        ``grid`` (arguments of `grid_search.search`).
+    checkout : Path
+        Whose package is measured.
     limit_s : float
         Seconds after which the process is ended.
 
@@ -42,16 +44,40 @@ def measure(spec: dict[str, Any], limit_s: float = 900) -> dict[str, Any]:
     -------
     record : dict
         What the contender reports, and of its process, from start to end: wall_s, cpu_s (with its
-        own children) and rss_mb.
+        own children), rss_mb, and beyond_data_mb, memory less the data that are no mapped file.
     """
-    command = [sys.executable, "-m", "benchmarks.speed.child", json.dumps(spec)]
     load = os.getloadavg()[0]
+    wall, returncode, usage, lines = _run(spec, checkout, limit_s)
+    found = [line for line in lines if line.startswith(MARK)]
+    if returncode or not found:
+        tail = "\n".join(lines[-15:])
+        raise MeasurementError(
+            f"{spec['contender']} ended with {returncode} after {wall:.0f} s:\n{tail}"
+        )
+    result = json.loads(found[-1].removeprefix(MARK))
+    package = result.pop("package")
+    if package is not None and checkout.resolve() not in Path(package).resolve().parents:
+        raise MeasurementError(f"{package} was measured, which is not of {checkout}.")
+    kernel = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    rss = (result.pop("peak_rss") or kernel) / 2**20
+    beyond = rss - result.get("data_mb", 0) + result.pop("mapped_mb", 0)
+    return {
+        **result,
+        "wall_s": wall,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "rss_mb": rss,
+        "beyond_data_mb": beyond,
+        "load": load,
+    }
+
+
+def _run(spec: dict[str, Any], checkout: Path, limit_s: float) -> tuple[float, int, Any, list[str]]:
+    """Wall time, exit status, resources and output of the process."""
     with tempfile.TemporaryFile("w+") as out:
         began = time.perf_counter()
         process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **ONE_THREAD},
+            [sys.executable, "-P", str(CHILD), json.dumps(spec)],
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(checkout.resolve())},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -68,31 +94,7 @@ def measure(spec: dict[str, Any], limit_s: float = 900) -> dict[str, Any]:
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
-        lines = out.read().splitlines()
-    found = [line for line in lines if line.startswith(MARK)]
-    if process.returncode or not found:
-        tail = "\n".join(lines[-15:])
-        raise MeasurementError(
-            f"{spec['contender']} ended with {process.returncode} after {wall:.0f} s:\n{tail}"
-        )
-    result = json.loads(found[-1].removeprefix(MARK))
-    kernel = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {
-        **steady(result),
-        "wall_s": wall,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "rss_mb": (result.pop("peak_rss") or kernel) / 2**20,
-        "load": load,
-    }
-
-
-def steady(result: dict[str, Any]) -> dict[str, Any]:
-    """Add the median of the rounds without the first, which warms up."""
-    for clock in ("wall", "cpu"):
-        rounds = result.get(f"rounds_{clock}_s")
-        if rounds:
-            result[f"round_{clock}_s"] = statistics.median(rounds[1:] or rounds)
-    return result
+        return wall, process.returncode, usage, out.read().splitlines()
 
 
 def _end_group(pid: int) -> None:

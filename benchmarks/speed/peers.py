@@ -29,12 +29,21 @@ PEERS: dict[str, dict[str, int | None]] = {
 _MANY_PROCESSES = {"flwr"}
 
 
-def installed() -> list[str]:
-    """Peers that can be run here."""
+def installed(wanted: str = "all") -> list[str]:
+    """Peers that can be run here, of those that are wanted: "all", "none" or names."""
     root, scripts = _folders()
-    if root is None or not (scripts / "measure.py").exists():
-        return []
-    return [name for name in PEERS if (root / "venvs" / name / "bin" / "python").exists()]
+    found = [
+        name
+        for name in PEERS
+        if root is not None
+        and (scripts / "measure.py").exists()
+        and (root / "venvs" / name / "bin" / "python").exists()
+    ]
+    if wanted in ("all", "none"):
+        return found if wanted == "all" else []
+    if absent := set(wanted.split(",")) - set(found):
+        raise SystemExit(f"Not installed under PEERS_ROOT: {sorted(absent)}.")
+    return wanted.split(",")
 
 
 def measure_peer(peer: str, workload: str) -> dict[str, Any]:

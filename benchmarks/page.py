@@ -10,7 +10,7 @@ import pandas as pd
 
 
 def render(template: Path, **values: Any) -> str:
-    """Markdown of a template that knows the values, `table` and how to write a duration."""
+    """Markdown of a template that knows the values and the functions of this file."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
         undefined=jinja2.StrictUndefined,
@@ -19,7 +19,7 @@ def render(template: Path, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["duration"] = duration
-    return environment.get_template(template.name).render(table=table, **values)
+    return environment.get_template(template.name).render(table=table, form=form, **values)
 
 
 def table(frame: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """The page docs/results.md, and the summary that it is made from.
 
-The summary is accuracy.csv (a row for each leg, statistic and method, a column for each set; balanced
-accuracy in percent), means.csv (probabilities and costs of each method, means over the sets),
+The summary is accuracy.csv (balanced accuracy in percent: a row for each leg, statistic and method,
+a column for each set), means.csv (probabilities and costs of each method, means over the sets),
 defaults.csv, coverage.csv and facts.json.
 """
 

@@ -1,14 +1,11 @@
 """Measure speed: ``python -m benchmarks.speed`` on an otherwise idle machine.
 
 Every measurement is a process of its own with one thread inside the libraries' operations; the
-contenders of a workload take turns, pass by pass. Records go to results/speed.jsonl as they come in,
-so that a run that was cut short goes on with ``--resume``. In the end their medians take their place
-in benchmarks/speed/summary.csv, and docs/performance.md is written; rows of what was not measured
-stay as they are.
-
-Long: about ten minutes a pass, and 12 GB on disk for the workload with 1,000,000 clients; see
-``--only``. Other simulators are measured too where PEERS_ROOT names their environments
-(`benchmarks/speed/peers.py`).
+contenders of a workload take turns, pass by pass. Records go to results/speed.jsonl as they come
+in, so that a run that was cut short goes on with ``--resume``. In the end their medians take their
+place in benchmarks/speed/summary.csv, and docs/performance.md is written; rows of what was not
+measured stay as they are. Long: about ten minutes a pass, and 12 GB on disk for the workload with
+1,000,000 clients; see ``--only``.
 """
 
 from __future__ import annotations
@@ -20,10 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pandas as pd
-
 from benchmarks.machine import describe
-from benchmarks.page import table
 from benchmarks.speed import against, history, peers, plan, report, summary
 from benchmarks.speed.measure import ROOT, MeasurementError
 
@@ -35,23 +29,21 @@ def main(argv: list[str] | None = None) -> int:
     if args.page:
         report.PAGE.write_text(report.page())
         return 0
-    tasks = plan.tasks(
+    known = plan.tasks(
         args.quick, peers.installed(args.peers), args.data_dir, args.device, args.heart
     )
-    todo = plan.chosen(tasks, args.only, args.contenders)
+    todo = plan.chosen(known, args.only, args.contenders or (["default"] if args.against else []))
+    plan.prepare(todo)
     if args.against:
-        return _against(todo, args)
+        text, fine = against.report(against.interleaved(todo, args.against, args.passes))
+        print(text)
+        return 0 if fine else 1
     scratch = args.quick or args.scratch
     path = RESULTS / ("speed-scratch.jsonl" if scratch else "speed.jsonl")
     if not args.resume:
         plan.forget(path, todo)
-    plan.prepare([t for _, t in plan.missing(path, todo, args.passes)])
     failed = _run(path, todo, args.passes)
-    names = {t.key for t in todo}
-    found = summary.summarise(
-        [r for r in plan.read(path) if (r["workload"], r["contender"]) in names]
-    )
-    _keep(found, RESULTS / "speed-scratch" if scratch else report.HERE, args)
+    _keep(path, todo, RESULTS / "speed-scratch" if scratch else report.HERE, args)
     return 1 if failed else 0
 
 
@@ -72,27 +64,20 @@ def _run(path: Path, todo: list[plan.Task], n_passes: int) -> int:
     return failed
 
 
-def _keep(found: pd.DataFrame, folder: Path, args: argparse.Namespace) -> None:
-    """Write the summary, the history and the page of a run."""
+def _keep(path: Path, todo: list[plan.Task], folder: Path, args: argparse.Namespace) -> None:
+    """Write the summary, the history and the page of what was measured."""
+    names = {task.key for task in todo}
+    records = [r for r in plan.read(path) if (r["workload"], r["contender"]) in names]
+    found = summary.summarise(records)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = summary.write(found, folder / "summary.csv")
+    summary.write(found, folder / "summary.csv")
     facts = {**describe(), "device": args.device}
     (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n")
     if args.history:
-        print(table(history.append(found, folder / "history.csv").set_index("commit")))
+        history.append(found, folder / "history.csv")
     page = report.PAGE if folder == report.HERE else folder / "performance.md"
     page.write_text(report.page(folder, args.quick))
-    print(table(report.targets(rows).drop(columns="_met")))
     print(f"Wrote {page}.")
-
-
-def _against(todo: list[plan.Task], args: argparse.Namespace) -> int:
-    wanted = args.contenders or ["default"]
-    todo = [t for t in todo if t.contender in wanted]
-    plan.prepare(todo)
-    text, fine = against.report(against.interleaved(todo, args.against, args.passes))
-    print(text)
-    return 0 if fine else 1
 
 
 def _commit() -> str:
@@ -103,31 +88,21 @@ def _commit() -> str:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     add = parser.add_argument
     names = {"type": lambda text: text.split(","), "default": [], "metavar": "A,B"}
     add("--only", **names, help="workloads: W1, W2, W3, scale (all W2x…), W2x1000, …, grid")
     add("--contenders", **names, help="limit, default, unfocused, cross_entropy, sequential, …")
-    add("--passes", type=int, default=None, help="default 5; 1 with --quick")
+    add("--passes", type=int, help="default 5; 1 with --quick")
     add("--resume", action="store_true", help="keep records there are, measure what is missing")
     add("--quick", action="store_true", help="few rounds, one pass: does it run? Implies --scratch")
     add("--scratch", action="store_true", help="write to results/speed-scratch, not to the page")
     add("--page", action="store_true", help="only write the page from what is kept")
     add("--history", action="store_true", help="append the ratios of W1, W2, W3 to history.csv")
-    add(
-        "--against",
-        type=Path,
-        metavar="CHECKOUT",
-        help="only compare CPU times with another checkout, in interleaved runs; fails where a "
-        "workload is slower here by more than 5 percent",
-    )
+    add("--against", type=Path, metavar="CHECKOUT", help=against.__doc__)
     folder = Path(tempfile.gettempdir()) / "skfedfocal-speed"
     add("--data-dir", type=Path, default=folder, help="where generated rows are kept")
-    add("--peers", default="all", help="all, none or names; needs PEERS_ROOT")
+    add("--peers", default="all", help="all, none or names; needs PEERS_ROOT, see peers.py")
     add("--heart", type=Path, help="heart_disease.npz (X, y, client) for the grid search")
     add("--device", default="cpu", help="for the package and the PyTorch loops")
     args = parser.parse_args(argv)

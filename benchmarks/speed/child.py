@@ -7,6 +7,7 @@ benchmark is this checkout's, the package is the one that PYTHONPATH names, whic
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -15,11 +16,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.speed.data import load, prepare
+from benchmarks.speed.measure import MARK
 from benchmarks.speed.workloads import Workload
 
 del sys.path[0]
-
-MARK = "RESULT "
 
 # Of a development environment, not of an installation of the package; scikit-learn and joblib
 # import them where they are (66 MB, half a second). Hidden, a process takes what a user's takes.
@@ -31,22 +31,16 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Do what the spec says; see `measure.measure` for its form."""
     contender = spec["contender"]
     if "grid" in spec:
-        from benchmarks.speed.grid_search import search
-
-        return search(**spec["grid"])
+        return import_module("benchmarks.speed.grid_search").search(**spec["grid"])
     if contender == "imports":
-        import sklearn.base  # noqa: F401
-        import torch  # noqa: F401
-
+        import_module("torch")
+        import_module("sklearn.base")
         return {}
     workload, folder = Workload(**spec["workload"]), Path(spec["data_dir"])
     if contender == "prepare":
-        prepare(workload, folder)
-        return {}
+        return prepare(workload, folder) or {}
     if contender == "limit":
-        from benchmarks.speed.limit import limit
-
-        return limit(workload)
+        return import_module("benchmarks.speed.limit").limit(workload)
     module = import_module(f"benchmarks.speed.{'ours' if contender in OURS else 'baselines'}")
     data = load(workload, folder)
     found = getattr(module, contender)(workload, data, spec["device"])
@@ -61,19 +55,21 @@ class WithoutOptional(PathFinder):
         return None if fullname in OPTIONAL else super().find_spec(fullname, *args, **kwargs)
 
 
-def peak_rss() -> int | None:
-    """Most memory this program had resident, in bytes, where /proc tells.
+def peak_rss() -> float:
+    """Most memory this program had resident, in MB.
 
-    The kernel's ru_maxrss would do, but it counts the parent's memory at the fork too.
+    Where /proc tells, for ru_maxrss counts the parent's memory at the fork too.
     """
     status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    found = [line.split() for line in lines if line.startswith("VmHWM:")]
-    return int(found[0][1]) * 1024 if found else None
+    for line in status.read_text().splitlines() if status.exists() else []:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 if __name__ == "__main__":
     sys.meta_path[:] = [WithoutOptional if f is PathFinder else f for f in sys.meta_path]
     result = run(json.loads(sys.argv[1]))
     package = getattr(sys.modules.get("skfedfocal"), "__file__", None)
-    print(MARK + json.dumps({**result, "peak_rss": peak_rss(), "package": package}), flush=True)
+    print(MARK + json.dumps({**result, "rss_mb": peak_rss(), "package": package}), flush=True)

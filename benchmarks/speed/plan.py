@@ -44,31 +44,19 @@ def tasks(
         if not workload.scaled and not quick:
             contenders += [p for p in peers if workload.name in PEERS[p]]
         found += [Task(workload.name, c, {"contender": c, **spec}) for c in contenders]
-    grid: dict[str, Any] = {"heart": heart and str(heart)}
-    if quick:
-        grid |= {"gammas": (0.0, 2.0), "n_folds": 2, "n_rounds": 3}
+    shorter = {"gammas": (0.0, 2.0), "n_folds": 2, "n_rounds": 3} if quick else {}
     for n in (1, 2):
-        name = f"n_jobs={n}"
-        found.append(Task("grid", name, {"contender": name, "grid": {**grid, "n_jobs": n}}))
+        name, grid = f"n_jobs={n}", {"n_jobs": n, "heart": heart and str(heart), **shorter}
+        found.append(Task("grid", name, {"contender": name, "grid": grid}))
     return found
 
 
 def _contenders(workload: Workload, quick: bool) -> list[str]:
     if workload.scaled or (quick and workload.name != "W1"):  # quick: everything once
         return ["default", "sequential"]
-    mlp = workload.kind == "mlp"
-    return [
-        "limit",
-        "default",
-        "unfocused",
-        "threads",
-        *(["cross_entropy"] if mlp else []),
-        "sequential",
-        "centralised",
-        *(["sklearn_mlp"] if mlp else []),
-        *(["imports"] if workload.name == "W1" else []),
-        "prediction",
-    ]
+    found = ["limit", "default", "unfocused", "threads", "sequential", "centralised"]
+    found += ["cross_entropy", "sklearn_mlp"] if workload.kind == "mlp" else []
+    return [*found, *(["imports"] if workload.name == "W1" else []), "prediction"]
 
 
 def chosen(all_tasks: list[Task], only: list[str], contenders: list[str]) -> list[Task]:
@@ -105,10 +93,10 @@ def read(path: Path) -> list[Record]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def append(path: Path, record: Record) -> None:
+def append(path: Path, *records: Record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+        file.writelines(json.dumps(record) + "\n" for record in records)
 
 
 def forget(path: Path, todo: list[Task]) -> None:
@@ -116,8 +104,7 @@ def forget(path: Path, todo: list[Task]) -> None:
     names = {t.key for t in todo}
     kept = [r for r in read(path) if (r["workload"], r["contender"]) not in names]
     path.unlink(missing_ok=True)
-    for record in kept:
-        append(path, record)
+    append(path, *kept)
 
 
 def missing(path: Path, todo: list[Task], n_passes: int) -> Iterator[tuple[int, Task]]:

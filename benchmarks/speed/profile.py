@@ -18,39 +18,27 @@ from benchmarks.speed.ours import settings
 from benchmarks.speed.workloads import W1, W2, Workload
 from skfedfocal import FedFocalClassifier
 
-PROFILE = Path(__file__).with_name("profile.csv")
 N_SHOWN, N_ROUNDS = 10, 20
 
 
 def operations(workload: Workload, folder: Path) -> pd.DataFrame:
     """Calls a round and share of the self CPU time of the largest operations."""
     prepare(workload, folder)
-    data = load(workload, folder)
-    changed = {"n_rounds": N_ROUNDS, "selection": "uniform"}
+    data, changed = load(workload, folder), {"n_rounds": N_ROUNDS, "selection": "uniform"}
     classifier = FedFocalClassifier(**{**settings(workload, "cpu"), **changed})
     classifier.fit(data.X, data.y, clients=data.clients())
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         classifier.fit(data.X, data.y, clients=data.clients())
     events = recorded.key_averages()
-    found = pd.DataFrame(
-        {
-            "workload": workload.name,
-            "operation": [f"`{e.key}`" for e in events],
-            "calls a round": [e.count // N_ROUNDS for e in events],
-            "share": [float(e.self_cpu_time_total) for e in events],
-        }
-    )
+    rows = [(f"`{e.key}`", e.count // N_ROUNDS, float(e.self_cpu_time_total)) for e in events]
+    found = pd.DataFrame(rows, columns=["operation", "calls a round", "share"])
     found["share"] /= found["share"].sum()
-    return found.nlargest(N_SHOWN, "share")
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    folder = Path(tempfile.gettempdir()) / "skfedfocal-speed"
-    found = pd.concat([operations(w, folder) for w in (W1, W2)])
-    found.to_csv(PROFILE, index=False, float_format="%.4f")
-    print(found.to_string(index=False))
+    return found.nlargest(N_SHOWN, "share").assign(workload=workload.name)
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    where = Path(tempfile.gettempdir()) / "skfedfocal-speed"
+    largest = pd.concat([operations(w, where) for w in (W1, W2)])
+    path = Path(__file__).with_name("profile.csv")
+    largest.to_csv(path, index=False, float_format="%.4f")

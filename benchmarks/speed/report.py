@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.page import duration, form, render
-from benchmarks.speed import history, summary
+from benchmarks.speed import history, summary, targets
 from benchmarks.speed.measure import ROOT
-from benchmarks.speed.targets import TARGETS, cell
+from benchmarks.speed.summary import cell, with_range
 from benchmarks.speed.workloads import FULL
 
 HERE = Path(__file__).parent
@@ -33,12 +33,31 @@ LABELS = {
     "flwr": "Flower simulation (Ray)",
     "imports": "import of torch and scikit-learn alone",
 }
+PROCESS = {
+    "process CPU s": ("cpu_s", ".1f"),
+    "process wall s": ("wall_s", ".1f"),
+    "memory MB": ("rss_mb", ",.0f"),
+}
+ROUND = {"round CPU": ("round_cpu_s", None), "round wall": ("round_wall_s", None)}
+QUALITY = {"accuracy": ("accuracy", ".3f"), "balanced accuracy": ("balanced_accuracy", ".3f")}
+SEARCH = {
+    "first search s": ("search_s", ".1f"),
+    "second search s": ("search_again_s", ".1f"),
+    "CPU of both s": ("cpu_s", ".1f"),
+    "memory MB (largest process)": ("rss_mb", ".0f"),
+}
+PREDICTION = {
+    "bare module, CPU": ("module_cpu_s", None),
+    "predict_proba, CPU": ("predict_proba_cpu_s", None),
+}
 
 
 def page(folder: Path = HERE, quick: bool = False) -> str:
     """The page, from the files of a folder."""
     rows = summary.read(folder / "summary.csv")
-    judged = targets(rows)
+    judged = targets.judge(rows)
+    path = folder / "profile.csv"
+    profile = pd.read_csv(path).groupby("workload") if path.exists() else []
     return render(
         HERE / "performance.md.j2",
         quick=quick,
@@ -47,135 +66,65 @@ def page(folder: Path = HERE, quick: bool = False) -> str:
         workloads=[w for w in FULL if not w.scaled and (w.name, "default") in rows.index],
         cell=partial(cell, rows),
         targets=judged,
-        missed=set(judged.index[judged["_met"] == False]),  # noqa: E712 (None is neither)
+        missed=set(judged.index[judged.verdict == "**not met**"]),
         contenders=partial(contenders, rows),
         scale=scale(rows),
-        grid=grid(rows),
+        grid=_shown(rows.query("workload == 'grid'").droplevel(0), SEARCH),
         prediction=prediction(rows),
         history=history.read(folder / "history.csv"),
-        profile=profile(folder / "profile.csv"),
+        profile={name: part.drop(columns="workload") for name, part in profile},
     )
 
 
-def targets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each target with what was found; `_met` is None where it was not measured."""
-    found = []
-    for target in TARGETS:
-        value = target.value(rows)
-        met = None if pd.isna(value) else target.met(value)
-        span = ""
-        if target.below is None and f"{target.above[-1]}_min" in rows and met is not None:
-            span = _range(rows, *target.above)
-        found.append(
-            {
-                "": target.what,
-                "target": f"{'≥' if target.at_least else '≤'} {target.bound:.3g}",
-                "found (range)": span or ("–" if met is None else f"{value:.3g}"),
-                "verdict": {True: "met", False: "**not met**", None: "not measured"}[met],
-                "_met": met,
-            }
-        )
-    return pd.DataFrame(found).set_index("")
-
-
 def contenders(rows: pd.DataFrame, workload: str) -> pd.DataFrame:
-    """The table of a workload, the fastest first."""
+    """The table of a workload, the fastest first; † marks rows of another run than the loop's."""
     found = rows.loc[workload].drop("prediction", errors="ignore")
-    speed = found.round_cpu_s.fillna(found.round_wall_s)
-    found = found.loc[speed.sort_values(na_position="last").index]
+    order = found.round_cpu_s.fillna(found.round_wall_s).sort_values(na_position="last").index
+    found = found.loc[order]
+    loop = [with_range(rows, workload, c, "cpu_to_loop") for c in order]
+    shown = _shown(found, {**ROUND, **PROCESS, **QUALITY})
+    shown.insert(2, "CPU, to the loop's (range)", loop)
+    ratio = found.cpu_to_loop.get("default") / found.cpu_to_loop
+    shown.insert(3, "FedFocalClassifier's CPU, to its", form(ratio, ".3g"))
     earlier = found.commit != found.commit.get("sequential")
-    labels = found.index.map(LABELS) + earlier.map({True: " †", False: ""})
-    return pd.DataFrame(
-        {
-            "round CPU": found.round_cpu_s.map(duration),
-            "round wall": found.round_wall_s.map(duration),
-            "CPU, to the loop's (range)": [
-                _range(rows, workload, c, "cpu_to_loop") for c in found.index
-            ],
-            "FedFocalClassifier's CPU, to its": form(
-                found.cpu_to_loop.get("default") / found.cpu_to_loop, ".3g"
-            ),
-            "process CPU s": form(found.cpu_s, ".1f"),
-            "process wall s": form(found.wall_s, ".1f"),
-            "memory MB": form(found.rss_mb, ".0f"),
-            "accuracy": form(found.accuracy, ".3f"),
-            "balanced accuracy": form(found.balanced_accuracy, ".3f"),
-        }
-    ).set_index(labels.rename(""))
+    return shown.set_index((order.map(LABELS) + earlier.map({True: " †", False: ""})).rename(""))
 
 
 def scale(rows: pd.DataFrame) -> pd.DataFrame:
     """W2 with ever more clients, beside the loop."""
     listed = [w for w in FULL if w.scaled and (w.name, "default") in rows.index]
-    ours = rows.reindex([(w.name, "default") for w in listed])
-    loop = rows.reindex([(w.name, "sequential") for w in listed])
-    return pd.DataFrame(
-        {
-            "clients": [f"{w.n_clients:,}" for w in listed],
-            "stored as": [{"int8": "mapped file", "csr": "sparse"}[w.storage] for w in listed],
-            "data MB": form(ours.data_mb, ",.0f").to_numpy(),
-            "round CPU": ours.round_cpu_s.map(duration).to_numpy(),
-            "round wall": ours.round_wall_s.map(duration).to_numpy(),
-            "sequential loop, CPU": loop.round_cpu_s.map(duration).to_numpy(),
-            "ratio (range)": [_range(rows, w.name, "default", "cpu_to_loop") for w in listed],
-            "process CPU s": form(ours.cpu_s, ".1f").to_numpy(),
-            "process wall s": form(ours.wall_s, ".1f").to_numpy(),
-            "memory MB": form(ours.rss_mb, ",.0f").to_numpy(),
-        }
-    ).set_index("clients")
-
-
-def grid(rows: pd.DataFrame) -> pd.DataFrame:
-    """The grid search, on one process and on two."""
-    names = {
-        "search_s": "first search s",
-        "search_again_s": "second search s",
-        "cpu_s": "CPU of both s",
-        "rss_mb": "memory MB (largest process)",
-    }
-    found = rows[rows.search_s.notna()].droplevel("workload").rename_axis("")
-    shown = {
-        title: form(found[name], ".0f" if name == "rss_mb" else ".1f")
-        for name, title in names.items()
-    }
-    return pd.DataFrame(shown, index=found.index)
+    ours, loop = (
+        rows.reindex([(w.name, c) for w in listed]).droplevel(1) for c in ("default", "sequential")
+    )
+    shown = _shown(ours, {"data MB": ("data_mb", ",.0f"), **ROUND, **PROCESS})
+    shown.insert(
+        0, "stored as", ["sparse" if w.storage == "csr" else "mapped file" for w in listed]
+    )
+    shown.insert(4, "sequential loop, CPU", loop.round_cpu_s.map(duration))
+    ratios = [with_range(rows, w.name, "default", "cpu_to_loop") for w in listed]
+    shown.insert(5, "ratio (range)", ratios)
+    return shown.set_index(pd.Index([f"{w.n_clients:,}" for w in listed], name="clients"))
 
 
 def prediction(rows: pd.DataFrame) -> pd.DataFrame:
     """Prediction beside the bare module."""
-    found = rows[rows.module_cpu_s.notna()].droplevel("contender").rename_axis("")
-    ratios = {
-        f"{short} to module": [
-            _range(rows, w, "prediction", f"{method}_to_module") for w in found.index
+    found = rows.query("contender == 'prediction'").droplevel(1)
+    shown = _shown(found, PREDICTION)
+    for name in ("predict", "predict_proba"):
+        figure = f"{name}_to_module"
+        shown[f"{name} to module"] = [
+            with_range(rows, w, "prediction", figure) for w in found.index
         ]
-        for short, method in (("predict", "predict"), ("proba", "predict_proba"))
-    }
-    times = {
-        "bare module, CPU": found.module_cpu_s.map(duration),
-        "predict_proba, CPU": found.predict_proba_cpu_s.map(duration),
-    }
-    return pd.DataFrame({**times, **ratios}, index=found.index)
+    return shown
 
 
-def profile(path: Path) -> dict[str, pd.DataFrame]:
-    """The largest operations of each workload that was profiled."""
-    if not path.exists():
-        return {}
-    found = pd.read_csv(path)
-    found["share"] = form(found["share"], ".1%")
-    return {
-        workload: rows.drop(columns="workload").set_index("operation")
-        for workload, rows in found.groupby("workload")
-    }
-
-
-def _range(rows: pd.DataFrame, workload: str, contender: str, figure: str) -> str:
-    """A median and its range over the passes, where it is known."""
-    value, low, high = (
-        cell(rows, workload, contender, name) for name in (figure, f"{figure}_min", f"{figure}_max")
-    )
-    if pd.isna(value):
-        return ""
-    return (
-        f"{value:.3g}" if pd.isna(low) or low == high else f"{value:.3g} ({low:.3g} – {high:.3g})"
+def _shown(found: pd.DataFrame, columns: dict[str, tuple[str, str | None]]) -> pd.DataFrame:
+    """Columns under their titles, written by a format or as durations."""
+    columns = {title: how for title, how in columns.items() if how[0] in found}
+    return pd.DataFrame(
+        {
+            title: found[name].map(duration) if spec is None else form(found[name], spec)
+            for title, (name, spec) in columns.items()
+        },
+        index=found.index.rename(""),
     )

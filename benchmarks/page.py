@@ -31,9 +31,9 @@ def table(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def form(values: pd.Series, spec: str) -> pd.Series:
-    """Numbers written by a format specification; missing ones stay missing."""
-    return values.map(lambda value: format(value, spec), na_action="ignore")
+def form(values: pd.Series, spec: str, missing: str = "") -> pd.Series:
+    """Numbers written by a format specification, and something for those that are missing."""
+    return values.map(lambda v: missing if pd.isna(v) else format(v, spec)).astype(object)
 
 
 def duration(seconds: float) -> str:

@@ -2,16 +2,13 @@
 
 ``python -m benchmarks.quality.defaults`` trains each variant on each set, with its whole budget of
 rounds and with a fifth of it, on the training rows less a quarter, and measures on that quarter;
-test rows are out of sight. The learning rate is the same for all variants: the middle one of the
-grid, or that which the default classifier chose most often in the records of the comparison.
-Records are kept in results/defaults.jsonl, so that a run can be resumed.
+test rows are out of sight. The learning rate is that which the default classifier chooses, for all
+variants. Records are kept in results/quality.jsonl, so that a run can be resumed.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +19,9 @@ import torch
 from benchmarks.page import form
 
 from .cli import parsed, wanted
-from .measures import measure
-from .methods import BASE, DEFAULT, METHODS, Own, common
-from .runner import LEARNING_RATES, Record, read, train
-from .sets import SETS, Scenario
+from .methods import BASE, DEFAULT, METHODS, Own
+from .runner import Record, Runner
+from .sets import SETS
 
 HERE = Path(__file__).parent
 SHARES = {"all rounds": 1.0, "a fifth of them": 0.2}
@@ -48,50 +44,19 @@ def variants() -> dict[str, dict[str, Any]]:
     return found
 
 
-def rate_of(name: str, comparison: Path) -> float:
-    """The learning rate for all variants on a set."""
-    chosen = [
-        r["learning_rate"]
-        for r in read(comparison)
-        if (r["set"], r["method"], r["fold"]) == (name, BASE, None)
-    ]
-    middle = LEARNING_RATES[len(LEARNING_RATES) // 2]
-    return float(pd.Series(chosen).mode()[0]) if chosen else middle
+def measured(runner: Runner) -> Iterator[Record]:
+    """All records of a set, at the learning rate that the default classifier chooses."""
+    for seed in runner.seeds:
+        rate = runner.rate(METHODS[BASE], seed)
+        for leg, share in SHARES.items():
+            for words, own in variants().items():
+                found = runner.record(METHODS[BASE], own, rate, seed, 0, share)
+                case = dict(zip(CASE, (leg, runner.scenario.name, words, seed), strict=True))
+                accuracy = 100 * found["balanced_accuracy"]
+                yield {**case, "accuracy": accuracy, "log_loss": found["balanced_log_loss"]}
 
 
-def run(
-    scenarios: list[Scenario], n_seeds: int, data: Path, path: Path, comparison: Path
-) -> Iterator[Record]:
-    """All records; what has none in the file yet is trained."""
-    known = {tuple(r[name] for name in CASE): r for r in read(path)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for scenario in scenarios:
-        rate = rate_of(scenario.name, comparison)
-        for seed in range(n_seeds * scenario.repeats):
-            for leg, share in SHARES.items():
-                for words, own in variants().items():
-                    case = (leg, scenario.name, words, seed)
-                    if case not in known:
-                        found = _measured(scenario, share, rate, own, seed, data)
-                        known[case] = {**dict(zip(CASE, case, strict=True)), **found}
-                        with path.open("a") as file:
-                            file.write(json.dumps(known[case]) + "\n")
-                    yield known[case]
-
-
-def _measured(
-    scenario: Scenario, share: float, rate: float, own: Own, seed: int, data: Path
-) -> dict[str, float]:
-    task = scenario.task(data, seed, fold=0)
-    shorter = replace(scenario, n_rounds=max(1, round(share * scenario.n_rounds)))
-    model, _ = train(METHODS[BASE], task, common(shorter, rate, seed), own)
-    if model is None:
-        raise RuntimeError(f"{own} diverged on {scenario.name} at learning rate {rate}.")
-    found = measure(METHODS[BASE], model, own, task)
-    return {"accuracy": 100 * found["balanced_accuracy"], "log_loss": found["balanced_log_loss"]}
-
-
-def summarise(records: Iterator[Record]) -> pd.DataFrame:
+def summarise(records: list[Record]) -> pd.DataFrame:
     """By leg, statistic and variant: a column for each set; `se` is of the paired difference."""
     frame = pd.DataFrame(records).set_index([*CASE])
     mean = frame.groupby(["leg", "variant", "set"]).mean()
@@ -130,7 +95,10 @@ def leave_sets_out(accuracy: pd.DataFrame) -> pd.DataFrame:
     by_file = accuracy.columns.to_series().map(lambda name: SETS[name].file)
     for file, columns in accuracy.T.groupby(by_file):
         sets = columns.index
-        chosen = accuracy.drop(columns=sets).mean(axis=1).idxmax()
+        others = accuracy.drop(columns=sets)
+        if others.empty:
+            continue
+        chosen = others.mean(axis=1).idxmax()
         gap = (accuracy.loc[chosen, sets] - accuracy.loc["the default", sets]).mean()
         rows[f"{file} ({len(sets)})"] = {
             "chosen without it": chosen,
@@ -142,13 +110,9 @@ def leave_sets_out(accuracy: pd.DataFrame) -> pd.DataFrame:
 def main(arguments: list[str] | None = None) -> None:
     options = parsed("python -m benchmarks.quality.defaults", __doc__, arguments)
     torch.set_num_threads(1)
-    records = run(
-        wanted(options),
-        options.seeds,
-        options.data,
-        options.results / "defaults.jsonl",
-        options.results / "quality.jsonl",
-    )
+    path = options.results / "quality.jsonl"
+    runners = [Runner(s, options.seeds, path, options.data) for s in wanted(options)]
+    records = [record for runner in runners for record in measured(runner)]
     folder = options.results if options.quick or options.only else HERE
     summarise(records).to_csv(folder / "defaults.csv", float_format="%.4g")
 

@@ -41,39 +41,20 @@ _LOCAL_ONLY = 21  # a stream of random numbers
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the tables.
-
-    Attributes
-    ----------
-    name, title : str
-    train : callable
-        ``(task, common, **own) -> model``.
-    own : tuple of mapping
-        Grid of the method's own parameter, its default first.
-    family : {"published", "fedfocal", "reference"}
-        "fedfocal" are variants of the classifier that the package is about; references (pooled
-        rows, no federation) are not ranked.
-    trained_as : str or None
-        The method that trains the same models from the same parameters, so that they are trained
-        once.
-    shift : str, float or None
-        Decide by the posterior divided by the training prior to that power, or to the power that
-        the own parameter of that name says, which training does not know.
-    tunes_rate : bool
-        Whether the learning rate matters to it.
-    samples_evenly : bool
-        Whether its rows are drawn with equal chances for each class, so that its probabilities are
-        about equally frequent classes though its loss does not know.
-    """
+    """One row of the tables."""
 
     name: str
     title: str
-    train: Callable[..., Any]
-    own: tuple[Own, ...] = ({},)
-    family: str = "published"
-    trained_as: str | None = None
+    train: Callable[..., Any]  # (task, common, **own) -> model
+    own: tuple[Own, ...] = ({},)  # grid of the method's own parameter, its default first
+    family: str = "published"  # or "fedfocal", variants of the default; or "reference", not ranked
+    trained_as: str | None = None  # the method that trains the same models, trained once
+    # Decide by the posterior divided by the training prior to that power, or to the power that the
+    # own parameter of that name says, which training does not know.
     shift: str | float | None = None
-    tunes_rate: bool = True
+    tunes_rate: bool = True  # whether the learning rate matters to it
+    # Whether rows are drawn with equal chances for each class, so that probabilities are about
+    # equally frequent classes though the loss does not know.
     samples_evenly: bool = False
 
     def tau(self, own: Own) -> float:

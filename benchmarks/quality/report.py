@@ -95,11 +95,12 @@ def page(folder: Path = HERE) -> str:
     """The page, from the summary in a folder."""
     accuracy = _accuracy(folder / "accuracy.csv")
     means = pd.read_csv(folder / "means.csv", index_col="method")
+    facts = json.loads((folder / "facts.json").read_text())
     legs = {leg: accuracy.loc[leg] for leg in ("default", "tuned") if leg in accuracy.index}
     order = [name for name in METHODS if name in means.index]
     return render(
         HERE / "results.md.j2",
-        facts=json.loads((folder / "facts.json").read_text()),
+        facts=facts,
         legs=legs,
         title=title,
         titles=TITLES,
@@ -108,7 +109,7 @@ def page(folder: Path = HERE) -> str:
         by_set=by_set,
         probabilities=partial(probabilities, means.loc[order]),
         costs=costs(means.loc[order]),
-        budgets=budgets(SETS[name] for name in accuracy),
+        budgets=budgets([SETS[name] for name in accuracy], facts["n_seeds"]),
         defaults=defaults.section(folder / "defaults.csv"),
         coverage=coverage.section(folder / "coverage.csv"),
     )
@@ -125,6 +126,9 @@ class Claims:
 
     def __init__(self, mean: pd.DataFrame):
         self.mean = mean.dropna()
+        self.known = {BASE, "fedavg", "pooled", CHOOSES} <= set(self.mean.index)
+        if not self.known:  # not of all methods: nothing is claimed
+            return
         self.n_sets = mean.shape[1]
         published = self.mean.reindex(PUBLISHED).dropna()
         self.best = published.idxmax()
@@ -169,14 +173,15 @@ def overview(leg: pd.DataFrame) -> pd.DataFrame:
     names = [*rank.sort_values(kind="stable").index]
     names += [name for name in METHODS if name in mean.index and name not in names]
     mean, se = mean.loc[names], leg.loc["se"].loc[names]
+    pooled = mean.loc["pooled"] if "pooled" in names else np.nan
     gap = (mean - mean.loc[BASE]).mean(axis=1)
     error = np.sqrt((se**2).sum(axis=1)) / se.shape[1]
     found = pd.DataFrame(
         {
-            "mean rank": form(rank.reindex(names), ".1f").fillna("–"),
+            "mean rank": form(rank.reindex(names), ".1f", "–"),
             "mean": form(mean.mean(axis=1), ".1f"),
             "minus FedFocalClassifier (SE)": form(gap, "+.1f") + " (" + form(error, ".1f") + ")",
-            "% of pooled": form((100 * mean / mean.loc["pooled"]).mean(axis=1), ".1f"),
+            "% of pooled": form(100 * (mean / pooled).mean(axis=1), ".1f", "–"),
         }
     )
     found.loc[BASE, "minus FedFocalClassifier (SE)"] = "–"
@@ -209,11 +214,11 @@ def costs(means: pd.DataFrame) -> pd.DataFrame:
     """Traffic and time; references send nothing."""
     found = means[[*COSTS]].copy()
     found.loc[[n for n in found.index if METHODS[n].family == "reference"], "mib"] = np.nan
-    found["mib"], found["seconds"] = form(found.mib, ".1f").fillna("–"), form(found.seconds, ".2f")
+    found["mib"], found["seconds"] = form(found.mib, ".1f", "–"), form(found.seconds, ".2f")
     return found.rename(index=TITLES, columns=COSTS)
 
 
-def budgets(scenarios: Iterable[Scenario]) -> pd.DataFrame:
+def budgets(scenarios: list[Scenario], n_seeds: int) -> pd.DataFrame:
     """What every method may spend on each set."""
     rows = {
         s.title: {
@@ -222,7 +227,7 @@ def budgets(scenarios: Iterable[Scenario]) -> pd.DataFrame:
             "rounds": s.n_rounds,
             "local epochs": s.n_local_epochs,
             "batch": s.batch_size,
-            "times the seeds": s.repeats,
+            "seeds": n_seeds * s.repeats,
         }
         for s in scenarios
     }

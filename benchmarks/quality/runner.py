@@ -20,7 +20,7 @@ from .methods import BASE, CHOOSES, METHODS, Method, Own, common
 from .sets import Scenario
 
 Record = dict[str, Any]
-KEY = ("set", "method", "own", "learning_rate", "seed", "fold")
+KEY = ("set", "method", "own", "learning_rate", "seed", "fold", "share")
 LEGS = ("default", "tuned")
 LEARNING_RATES = (0.03, 0.1, 0.3)
 N_TUNING = 2  # seeds that tune for all, where all have the same test rows
@@ -103,36 +103,44 @@ class Runner:
         return candidates[int(np.argmax(means))]
 
     def record(
-        self, method: Method, own: Own, rate: float, seed: int, fold: int | None = None
+        self,
+        method: Method,
+        own: Own,
+        rate: float,
+        seed: int,
+        fold: int | None = None,
+        share: float = 1.0,
     ) -> Record:
-        """Measures on the test rows, or on the validation rows of a fold."""
-        key = (self.scenario.name, method.name, _canonical(own), rate, seed, fold)
+        """Measures on test rows, or on a fold's validation rows; after a share of the rounds."""
+        key = (self.scenario.name, method.name, _canonical(own), rate, seed, fold, share)
         if key not in self.known:
             if self.data is None:
                 raise NotRunError(key)
-            found = self._train_and_measure(self.data, method, own, rate, seed, fold)
+            found = self._measured(method, own, rate, seed, fold, share)
             self.known[key] = dict(zip(KEY, key, strict=True)) | found
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:  # one write a line: other processes append too
                 file.write(json.dumps(self.known[key]) + "\n")
         return self.known[key]
 
-    def _train_and_measure(
-        self, data: Path, method: Method, own: Own, rate: float, seed: int, fold: int | None
+    def _measured(
+        self, method: Method, own: Own, rate: float, seed: int, fold: int | None, share: float
     ) -> Record:
-        task = self._task(data, seed, fold)
+        task = self._task(self.data, seed, fold)
         name, parameters = method.training(own)
-        key = (name, _canonical(parameters), rate, seed, fold)
+        key = (name, _canonical(parameters), rate, seed, fold, share)
         if key not in self._models:
             settings = common(self.scenario, rate, seed)
+            settings["n_rounds"] = max(1, round(share * settings["n_rounds"]))
             self._models[key] = train(METHODS[name], task, settings, parameters)
         model, facts = self._models[key]
         if model is None:  # diverged: a constant prediction
             score = balanced_accuracy(task.y_test, np.zeros_like(task.y_test))
             return {"balanced_accuracy": score, **facts}
         measures = measure(method, model, own, task)
-        if fold is not None:  # validation chooses by one number
-            measures = {"balanced_accuracy": measures["balanced_accuracy"]}
+        if fold is not None:  # validation chooses by these
+            kept = ("balanced_accuracy", "balanced_log_loss")
+            measures = {name: measures[name] for name in kept if name in measures}
         return {**measures, **facts}
 
 

@@ -44,32 +44,7 @@ class Task:
 class Scenario:
     """A set, made unbalanced and dealt to clients; and what every method may spend on it.
 
-    Attributes
-    ----------
-    file, label : str
-        npz file of the data folder (or ``sklearn:`` and a loader) and its array of labels. Sets of
-        one file are left out together where a choice is to be judged by sets that it did not see.
-    drop : str
-        A feature that is left out.
-    n_classes : int or None
-        Only rows of the first so many classes.
-    pixels : bool
-        Features are divided by 255; the others are standardised by the training rows.
-    own_test : bool
-        Test rows are those of the file's `split`.
-    cut : dict of class to share
-        The share of a class's training rows that is kept. Test rows are never cut.
-    n_train : int or None
-        Training rows drawn before the cut; None takes all.
-    partition : dict or None
-        ``kind`` of partition and its arguments; None keeps the natural clients.
-    resplit : bool
-        Whether every seed has a test split of its own, which small sets need; the others have one
-        test set for all seeds. What is tuned is tuned apart for each test split.
-    repeats : int
-        How many times as many seeds it gets as the others: sets of a few hundred rows need them.
-    role : {"standard", "quick", "coverage"}
-        Which command uses it.
+    sets.toml says what the fields mean.
     """
 
     name: str
@@ -104,7 +79,11 @@ class Scenario:
             is_test = systematic(y, clients, TEST_SHARE, rng)
         train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
         train = self._cut(y, clients, train, np.random.default_rng([_CUT, seed]))
-        clients = self._dealt(y[train], clients[train], seed)
+        clients = clients[train]
+        if self.partition is not None:
+            arguments = dict(self.partition)
+            deal = getattr(skfedfocal, f"{arguments.pop('kind')}_partition")
+            clients = deal(y[train], random_state=seed, **arguments)
         if fold is not None:
             rng = np.random.default_rng([_FOLD, seed, fold])
             held_out = systematic(y[train], clients, VALIDATION_SHARE, rng)
@@ -124,13 +103,6 @@ class Scenario:
             share = min(1.0, max(share, 2.5 / max(len(mine), 1)))
             kept[mine] = systematic(y[train][mine], clients[train][mine], share, rng)
         return train[kept]
-
-    def _dealt(self, y: NDArray, clients: NDArray, seed: int) -> NDArray[np.int64]:
-        if self.partition is None:
-            return clients
-        arguments = dict(self.partition)
-        deal = getattr(skfedfocal, f"{arguments.pop('kind')}_partition")
-        return deal(y, random_state=seed, **arguments)
 
     def _scaled(self, X: NDArray, X_test: NDArray) -> tuple[NDArray, NDArray]:
         """By the training rows' mean and deviation, which a federation has from sums."""

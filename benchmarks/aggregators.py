@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import recall_score
 from sklearn.model_selection import train_test_split
 
+from benchmarks._package import aggregate_by
 from skfedfocal import FedFocalClassifier, dirichlet_partition
 from skfedfocal.aggregation import (
     Aggregator,
@@ -25,7 +26,6 @@ from skfedfocal.aggregation import (
     TrimmedMean,
     WeightedMean,
 )
-from skfedfocal.strategies import FedAvg
 
 CUT, SHARE = (1, 4, 7), 0.1
 N_CLIENTS, BAD_SHARE = 20, 0.2  # so many bad clients are to be withstood, though there are none
@@ -52,8 +52,8 @@ def recalls(aggregator: Aggregator, seed: int) -> tuple[float, float]:
     model = FedFocalClassifier(
         n_rounds=60,
         client_gamma=0,
-        strategy=FedAvg(aggregation=aggregator),
         random_state=seed,
+        **aggregate_by(aggregator),
     )
     found = recall_score(y_test, model.fit(X, y, clients=clients).predict(X_test), average=None)
     cut = np.isin(np.arange(10), CUT)

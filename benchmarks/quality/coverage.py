@@ -113,6 +113,7 @@ def draw(found: pd.DataFrame, path: Path) -> None:
             axes.annotate(str(size), (x, y), (3, -11), textcoords="offset points", size=8)
     axes.set(xscale="log", xlabel="MiB both ways, all rounds", ylabel="accuracy, percent")
     axes.set_title("Two classes per client; numbers: clients a round", size=10)
+    axes.minorticks_off()
     axes.legend(title="selection")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 pytest.importorskip("jinja2")
 pytest.importorskip("benchmarks.quality", reason="not part of the source distribution")
 
-from benchmarks.quality import coverage, defaults, report
+from benchmarks.quality import coverage, defaults, report, summary
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.losses import CalibratedLogitsLoss, RestrictedSoftmaxLoss
 from benchmarks.quality.measures import (
@@ -315,7 +315,7 @@ def records(**scores):
 def test_summary_has_ranks_differences_and_their_errors():
     scores = {"har": {BASE: [0.9, 0.8], "fedavg": [0.7, 0.7]}}
     scores["heart"] = {BASE: [0.5, 0.5], "fedavg": [0.5, 0.5]}
-    accuracy, means = report.summarise(records(**scores))
+    accuracy, means = summary.summarise(records(**scores))
     leg = accuracy.loc["default"]
     assert report.ranks(leg.loc["mean"]).to_dict() == {BASE: 1.25, "fedavg": 1.75}
     assert leg.loc[("se", "fedavg"), "har"] == pytest.approx(5)  # of 20 and 10: deviation over √2
@@ -325,11 +325,13 @@ def test_summary_has_ranks_differences_and_their_errors():
 
 def test_sets_that_are_not_run_stay_in_the_summary(tmp_path):
     both = {name: {BASE: [0.5, 0.6], "fedavg": [0.4, 0.5]} for name in ("har", "heart")}
-    report.keep(*report.summarise(records(**both)), {}, tmp_path)
+    summary.keep(*summary.summarise(records(**both)), {"n_seeds": 2}, tmp_path)
     again = {"heart": {BASE: [0.7, 0.8], "fedavg": [0.4, 0.5]}}
-    report.keep(*report.summarise(records(**again)), {}, tmp_path)
-    kept = pd.read_csv(tmp_path / "accuracy.csv", index_col=[0, 1, 2])
+    summary.keep(*summary.summarise(records(**again)), {"n_seeds": 2}, tmp_path)
+    kept = summary.accuracy(tmp_path)
     assert kept.loc[("default", "mean", BASE)].tolist() == pytest.approx([55, 75])
+    with pytest.raises(SystemExit, match="2 seeds, not 3"):
+        summary.keep(*summary.summarise(records(**again)), {"n_seeds": 3}, tmp_path)
 
 
 def test_defaults_are_compared_on_training_rows_alone(tiny, data, tmp_path):

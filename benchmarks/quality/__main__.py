@@ -12,7 +12,7 @@ from pathlib import Path
 import joblib
 import torch
 
-from . import report
+from . import report, summary
 from .cli import parsed, wanted
 from .methods import BASE, METHODS, Method
 from .runner import Runner, read
@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     records = [record for runner in runners for record in runner.collected(methods)]
     seconds = sum(r["seconds"] for r in read(path))
     facts = {"n_seeds": options.seeds, "cpu_hours": round(seconds / 3600, 2)}
-    report.keep(*report.summarise(records), facts, folder)
+    summary.keep(*summary.summarise(records), facts, folder)
 
 
 def _run_set(scenario: Scenario, options: argparse.Namespace, methods: list[Method]) -> None:

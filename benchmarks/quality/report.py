@@ -1,25 +1,17 @@
-"""The page docs/results.md, and the summary that it is made from.
-
-The summary is accuracy.csv (balanced accuracy in percent: a row for each leg, statistic and method,
-a column for each set), means.csv (probabilities and costs of each method, means over the sets),
-defaults.csv, coverage.csv and facts.json.
-"""
+"""The page docs/results.md, from the summary alone."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.machine import describe
 from benchmarks.page import form, render
 
-from . import coverage, defaults
+from . import coverage, defaults, summary
 from .methods import BASE, CHOOSES, METHODS
 from .sets import SETS, Scenario
 
@@ -29,71 +21,11 @@ PAGE = ROOT / "docs" / "results.md"
 TITLES = {name: method.title for name, method in METHODS.items()}
 PUBLISHED = [m.name for m in METHODS.values() if m.family == "published"]
 RANKED = [m.name for m in METHODS.values() if m.family != "reference" and m.name != CHOOSES]
-KINDS = {
-    "own": "`predict_proba`, where it is meant for",
-    "raw": "raw softmax, same place",
-    "balanced": "`predict_proba`, classes equally frequent",
-    "uniform": "posterior for equally frequent classes",
-    "natural": "posterior for the training population",
-}
-COSTS = {"mib": "MiB both ways", "seconds": "CPU seconds of a training"}
-
-
-# -- the summary -----------------------------------------------------------------------------
-
-
-def summarise(records: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Accuracy by set, and means over sets of all else."""
-    frame = pd.DataFrame(records)
-    values = 100 * frame.pivot(
-        index=["leg", "set", "seed"], columns="method", values="balanced_accuracy"
-    )
-    by_set = ["leg", "set"]
-    statistics = {
-        "mean": values.groupby(by_set).mean(),
-        "sd": values.groupby(by_set).std(),
-        # standard error of the paired difference to the default
-        "se": values.sub(values[BASE], axis=0).groupby(by_set).sem(),
-    }
-    accuracy = pd.concat(statistics, names=["statistic"]).stack().unstack("set")
-    accuracy = accuracy.reorder_levels(["leg", "statistic", "method"]).sort_index()
-    names = [
-        *(f"{kind}_{m}" for m in ("log_loss", "ece", "classwise_ece") for kind in KINDS),
-        *COSTS,
-    ]
-    by_method = frame[frame.leg == "default"].reindex(columns=["method", "set", *names])
-    means = by_method.groupby(["method", "set"]).mean().groupby("method").mean()
-    return accuracy, means
-
-
-def keep(accuracy: pd.DataFrame, means: pd.DataFrame, facts: dict[str, Any], folder: Path) -> None:
-    """Write the summary; sets that were not run stay as they are.
-
-    Means over sets change only with a run of all of them.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "accuracy.csv"
-    earlier = _accuracy(path) if path.exists() else accuracy.iloc[:, :0]
-    others = earlier.drop(columns=accuracy.columns, errors="ignore")
-    if others.columns.empty or not (folder / "means.csv").exists():
-        means.to_csv(folder / "means.csv", float_format="%.4g")
-    joined = others.join(accuracy, how="outer")
-    joined[[s for s in SETS if s in joined]].to_csv(path, float_format="%.3f")
-    (folder / "facts.json").write_text(
-        json.dumps({**facts, "machine": describe()}, indent=1) + "\n"
-    )
-
-
-def _accuracy(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, index_col=["leg", "statistic", "method"])
-
-
-# -- the page --------------------------------------------------------------------------------
 
 
 def page(folder: Path = HERE) -> str:
     """The page, from the summary in a folder."""
-    accuracy = _accuracy(folder / "accuracy.csv")
+    accuracy = summary.accuracy(folder)
     means = pd.read_csv(folder / "means.csv", index_col="method")
     facts = json.loads((folder / "facts.json").read_text())
     legs = {leg: accuracy.loc[leg] for leg in ("default", "tuned") if leg in accuracy.index}
@@ -202,20 +134,20 @@ def by_set(leg: pd.DataFrame) -> pd.DataFrame:
 
 def probabilities(means: pd.DataFrame, measure: str) -> pd.DataFrame:
     """A measure of the probabilities, each kind of them."""
-    found = means[[f"{kind}_{measure}" for kind in KINDS]].dropna(how="all")
+    found = means[[f"{kind}_{measure}" for kind in summary.KINDS]].dropna(how="all")
     shown = (
         found.map("{:.3f}".format) if measure == "log_loss" else (100 * found).map("{:.1f}".format)
     )
-    shown = shown.where(found.notna(), "–").set_axis(KINDS.values(), axis=1)
+    shown = shown.where(found.notna(), "–").set_axis(summary.KINDS.values(), axis=1)
     return shown.rename(index=TITLES)
 
 
 def costs(means: pd.DataFrame) -> pd.DataFrame:
     """Traffic and time; references send nothing."""
-    found = means[[*COSTS]].copy()
+    found = means[[*summary.COSTS]].copy()
     found.loc[[n for n in found.index if METHODS[n].family == "reference"], "mib"] = np.nan
     found["mib"], found["seconds"] = form(found.mib, ".1f", "–"), form(found.seconds, ".2f")
-    return found.rename(index=TITLES, columns=COSTS)
+    return found.rename(index=TITLES, columns=summary.COSTS)
 
 
 def budgets(scenarios: list[Scenario], n_seeds: int) -> pd.DataFrame:

@@ -178,9 +178,14 @@ def test_the_package_measured_is_that_of_the_checkout(data_dir, tmp_path):
     # A checkout without a package would be measured by way of another that is installed.
     with pytest.raises(MeasurementError, match=r"not of|No module"):
         measure(_task("default", data_dir).spec, tmp_path)
-    rows = against.interleaved([_task("default", data_dir)], ROOT, 2)
+
+
+def test_two_checkouts_take_turns(data_dir):
+    rows = against.interleaved([_task("prepare", data_dir)], ROOT, 2)
     assert rows.side.tolist() == ["here", "there", "there", "here"]
-    assert (rows.round_cpu_s > 0).all()
+    assert (rows.cpu_s > 0).all()
+    assert rows.round_cpu_s.isna().all()
+    assert "W2 prepare: CPU of the process, here to there" in against.report(rows)[0]
 
 
 @pytest.mark.parametrize(("slower", "fine"), [(1.04, True), (1.06, False)])

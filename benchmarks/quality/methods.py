@@ -23,7 +23,6 @@ from skfedfocal.losses import (
     FocalLoss,
     LDAMLoss,
     LogitAdjustedLoss,
-    Loss,
     SampleDependentFocalLoss,
 )
 from skfedfocal.selection import FocalSelection
@@ -98,18 +97,14 @@ def _fedfocal(task: Task, common: Common, **own: Any) -> FedFocalClassifier:
     return _fit(FedFocalClassifier, task, common, **own)
 
 
-def _general(loss: str | Callable[..., Loss] = "cross_entropy", **fixed: Any) -> Callable[..., Any]:
-    """Trains a FederatedClassifier; own parameters go to the loss."""
+def _general(**parts: Any) -> Callable[..., Any]:
+    """Trains a FederatedClassifier; own parameters go to the part that takes any."""
 
     def train(task: Task, common: Common, **own: Any) -> FederatedClassifier:
-        part = loss if isinstance(loss, str) else loss(**own)
-        return _fit(FederatedClassifier, task, common, loss=part, **fixed)
+        made = {name: part(**own) if callable(part) else part for name, part in parts.items()}
+        return _fit(FederatedClassifier, task, common, **made)
 
     return train
-
-
-def _prox(task: Task, common: Common, mu: float) -> FederatedClassifier:
-    return _fit(FederatedClassifier, task, common, strategy=FedProx(mu))
 
 
 def _fedfocal_cv(task: Task, common: Common, **own: Any) -> FedFocalClassifierCV:
@@ -222,17 +217,19 @@ def _variant(name: str, title: str, *changes: Own) -> Method:
 
 
 _TAU = {"tau": (1.0, 0.5, 1.5)}
-_FOCAL = _general(FocalLoss), _grid(gamma=(2.0, 1.0, 5.0))
+_FOCAL = _general(loss=FocalLoss), _grid(gamma=(2.0, 1.0, 5.0))
 _LISTED = (
     Method("fedavg", "FedAvg, cross-entropy", _general()),
     Method(
         "fedavg_shifted", "FedAvg, logits adjusted after training", _general(), _grid(**_TAU),
         trained_as="fedavg", shift="tau",
     ),
-    Method("fedprox", "FedProx", _prox, _grid(mu=(0.01, 0.1, 1.0))),
+    Method("fedprox", "FedProx", _general(strategy=FedProx), _grid(mu=(0.01, 0.1, 1.0))),
     Method("focal", "focal loss alone", *_FOCAL),
     Method("focal_shifted", "focal loss, posterior ÷ prior", *_FOCAL, trained_as="focal", shift=1),
-    Method("flsd", "sample-dependent focal loss (FLSD-53)", _general(SampleDependentFocalLoss)),
+    Method(
+        "flsd", "sample-dependent focal loss (FLSD-53)", _general(loss=SampleDependentFocalLoss)
+    ),
     Method("ce_local", "CE + local class weights", _general(class_weight="local")),
     Method("ce_federated", "CE + federated class weights", _general(class_weight="balanced")),
     Method(
@@ -241,15 +238,15 @@ _LISTED = (
     ),
     Method("ldam", "LDAM, deferred re-weighting", _ldam, _grid(max_margin=(0.5, 1.0, 2.0))),
     Method(
-        "logit_adjusted", "logit adjustment in the loss, federated", _general(LogitAdjustedLoss),
-        _grid(**_TAU),
+        "logit_adjusted", "logit adjustment in the loss, federated",
+        _general(loss=LogitAdjustedLoss), _grid(**_TAU),
     ),
     Method(
         "balanced_softmax", "balanced softmax, local",
-        _general(lambda tau: LogitAdjustedLoss(tau, counts="local")), _grid(**_TAU),
+        _general(loss=lambda tau: LogitAdjustedLoss(tau, counts="local")), _grid(**_TAU),
     ),
-    Method("fedlc", "FedLC", _general(CalibratedLogitsLoss), _grid(tau=(1.0, 0.5, 2.0))),
-    Method("fedrs", "FedRS", _general(RestrictedSoftmaxLoss), _grid(alpha=(0.5, 0.7, 0.9))),
+    Method("fedlc", "FedLC", _general(loss=CalibratedLogitsLoss), _grid(tau=(1.0, 0.5, 2.0))),
+    Method("fedrs", "FedRS", _general(loss=RestrictedSoftmaxLoss), _grid(alpha=(0.5, 0.7, 0.9))),
     Method(
         "balanced_sampling", "class-balanced sampling on clients", _balanced_sampling,
         samples_evenly=True,

@@ -26,6 +26,7 @@ def interleaved(todo: list[Task], there: Path, n_passes: int) -> pd.DataFrame:
                 found = measure(task.spec, sides[side])
                 figures = {name: found.get(name) for name in NAMES}
                 rows.append({"pass": number, "task": " ".join(task.key), "side": side, **figures})
+                print(*rows[-1].values(), flush=True)
     return pd.DataFrame(rows)
 
 

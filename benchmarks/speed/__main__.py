@@ -5,7 +5,8 @@ contenders of a workload take turns, pass by pass. Records go to results/speed.j
 in, so that a run that was cut short goes on with ``--resume``. In the end their medians take their
 place in benchmarks/speed/summary.csv, and docs/performance.md is written; rows of what was not
 measured stay as they are. Long: about ten minutes a pass, and 12 GB on disk for the workload with
-1,000,000 clients; see ``--only``.
+1,000,000 clients; see ``--only``. Other simulators take part where PEERS_ROOT names their
+environments (peers.py).
 """
 
 from __future__ import annotations
@@ -29,9 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.page:
         report.PAGE.write_text(report.page())
         return 0
-    known = plan.tasks(
-        args.quick, peers.installed(args.peers), args.data_dir, args.device, args.heart
-    )
+    known = plan.tasks(args.quick, peers.installed(), args.data_dir, args.device)
     todo = plan.chosen(known, args.only, args.contenders or (["default"] if args.against else []))
     plan.prepare(todo)
     if args.against:
@@ -102,8 +101,6 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--against", type=Path, metavar="CHECKOUT", help=against.__doc__)
     folder = Path(tempfile.gettempdir()) / "skfedfocal-speed"
     add("--data-dir", type=Path, default=folder, help="where generated rows are kept")
-    add("--peers", default="all", help="all, none or names; needs PEERS_ROOT, see peers.py")
-    add("--heart", type=Path, help="heart_disease.npz (X, y, client) for the grid search")
     add("--device", default="cpu", help="for the package and the PyTorch loops")
     args = parser.parse_args(argv)
     args.passes = args.passes or (1 if args.quick else 5)

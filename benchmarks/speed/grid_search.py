@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 
 def search(
@@ -11,14 +10,11 @@ def search(
     gammas: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 5.0),
     n_folds: int = 5,
     n_rounds: int = 30,
-    heart: str | Path | None = None,
 ) -> dict[str, float]:
     """Seconds of two searches, one after the other: the second finds the workers running.
 
-    The file `heart` has X, y and client of the heart-disease data of four hospitals; without it the
-    rows are scikit-learn's breast-cancer data, dealt to four clients.
+    On scikit-learn's breast-cancer data, dealt to four clients.
     """
-    import numpy as np
     from sklearn.datasets import load_breast_cancer
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
@@ -26,12 +22,8 @@ def search(
 
     from skfedfocal import FedFocalClassifier, iid_partition
 
-    if heart is None:
-        X, y = load_breast_cancer(return_X_y=True)
-        clients = iid_partition(y, 4, random_state=0)
-    else:
-        arrays = np.load(heart, allow_pickle=False)
-        X, y, clients = arrays["X"], arrays["y"], arrays["client"]
+    X, y = load_breast_cancer(return_X_y=True)
+    clients = iid_partition(y, 4, random_state=0)
     model = make_pipeline(StandardScaler(), FedFocalClassifier(n_rounds=n_rounds, random_state=0))
     grid = {"fedfocalclassifier__gamma": list(gammas)}
     seconds = []

@@ -41,15 +41,11 @@ def _folders() -> tuple[Path, Path]:
     return root, Path(os.environ.get("PEERS_SCRIPTS", root / "scripts")).resolve()
 
 
-def installed(wanted: str = "all") -> list[str]:
-    """Peers that can be run here, of those that are wanted: "all", "none" or names."""
+def installed() -> list[str]:
+    """Peers that can be run here."""
     root, scripts = _folders()
     ready = (scripts / "measure.py").exists()
-    found = [p for p in PEERS if ready and (root / "venvs" / p / "bin" / "python").exists()]
-    names = {"all": found, "none": []}.get(wanted, wanted.split(","))
-    if absent := set(names) - set(found):
-        raise SystemExit(f"Not installed under PEERS_ROOT: {sorted(absent)}.")
-    return names
+    return [p for p in PEERS if ready and (root / "venvs" / p / "bin" / "python").exists()]
 
 
 def measure_peer(peer: str, workload: str) -> dict[str, Any]:

@@ -33,9 +33,7 @@ class Task:
         return measure(self.spec)
 
 
-def tasks(
-    quick: bool, peers: list[str], data_dir: Path, device: str = "cpu", heart: Path | None = None
-) -> list[Task]:
+def tasks(quick: bool, peers: list[str], data_dir: Path, device: str = "cpu") -> list[Task]:
     """All measurements of one pass, in order."""
     found = []
     for workload in QUICK if quick else FULL:
@@ -46,7 +44,7 @@ def tasks(
         found += [Task(workload.name, c, {"contender": c, **spec}) for c in contenders]
     shorter = {"gammas": (0.0, 2.0), "n_folds": 2, "n_rounds": 3} if quick else {}
     for n in (1, 2):
-        name, grid = f"n_jobs={n}", {"n_jobs": n, "heart": heart and str(heart), **shorter}
+        name, grid = f"n_jobs={n}", {"n_jobs": n, **shorter}
         found.append(Task("grid", name, {"contender": name, "grid": grid}))
     return found
 

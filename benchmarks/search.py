@@ -22,9 +22,8 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks._package import folds_of
 from skfedfocal import FedFocalClassifier, FedFocalClassifierCV, iid_partition
-from skfedfocal._data.clients import ClientLayout
-from skfedfocal._training.search import stratified_folds
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 Federation = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -55,9 +54,8 @@ def compare(federation: Federation, n_rounds: int, seed: int, racing: bool) -> t
     searched.fit(X, y, clients=clients)
     ours = time.process_time() - began
 
-    layout = ClientLayout.from_ids(clients, len(y))
     codes = np.searchsorted(searched.classes_, y)
-    folds = stratified_folds(searched.seed_, layout, codes, len(searched.classes_), 3)
+    folds = folds_of(searched.seed_, clients, codes, len(searched.classes_), 3)
     began = time.process_time()
     grid = GridSearchCV(
         FedFocalClassifier(**settings), {"gamma": list(GAMMAS)}, cv=PredefinedSplit(folds)
@@ -76,16 +74,15 @@ def main() -> None:
     for name, federation, n_rounds in federations(options.data):
         compare(federation, 1, 0, True)  # imports and first uses
         for racing in (True, False):
-            runs = np.array(
-                [compare(federation, n_rounds, seed, racing) for seed in range(options.seeds)]
-            )
-            ratios = runs[:, 0] / runs[:, 1]
-            how = "racing" if racing else "all rounds"
+            seeds = range(options.seeds)
+            runs = np.array([compare(federation, n_rounds, seed, racing) for seed in seeds])
+            ours, theirs, short = runs.T
+            ratios = ours / theirs
             print(
-                f"{name}, {how}: {np.median(runs[:, 0]):.2f} s against {np.median(runs[:, 1]):.2f} "
-                f"s, ratio {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f}); "
-                f"the choice falls short by {runs[:, 2].mean():.4f} on average, "
-                f"{runs[:, 2].max():.4f} at most"
+                f"{name}, {'racing' if racing else 'all rounds'}: {np.median(ours):.2f} s against "
+                f"{np.median(theirs):.2f} s, ratio {np.median(ratios):.2f} ({ratios.min():.2f} to "
+                f"{ratios.max():.2f}); the choice falls short by {short.mean():.4f} on average, "
+                f"{short.max():.4f} at most"
             )
 
 

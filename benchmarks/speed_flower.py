@@ -18,13 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "hospitals"))
 
 import hospitals as example
 
+from benchmarks._package import flower_pyproject
 from skfedfocal import FederatedClassifier, load_model
 from skfedfocal.flower import submit
-from skfedfocal.flower._export import _PYPROJECT
 
 _CLIENT = """\
 import numpy as np
@@ -123,9 +124,7 @@ def theirs(up: example.Hospitals, rounds: int) -> tuple[float, int]:
     app, result = up.folder / "fedavg", up.folder / "fedavg.json"
     package = app / "federation"
     package.mkdir(parents=True, exist_ok=True)
-    (app / "pyproject.toml").write_text(
-        _PYPROJECT.format(name="fedavg", publisher="benchmark", package="federation")
-    )
+    (app / "pyproject.toml").write_text(flower_pyproject("fedavg"))
     (package / "__init__.py").write_text("")
     (package / "client.py").write_text(_CLIENT)
     (package / "server.py").write_text(_SERVER.format(rounds=rounds, result=str(result)))

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import sys
+import platform
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
-if not (ROOT / "benchmarks" / "speed").is_dir():
-    pytest.skip("benchmarks are not part of the source distribution", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
+pytest.importorskip("jinja2")
+pytest.importorskip("benchmarks.speed", reason="not part of the source distribution")
 
-from benchmarks.speed import baselines, bounds, child, ours, plan, report  # noqa: E402
-from benchmarks.speed.clock import Clock  # noqa: E402
-from benchmarks.speed.grid_search import Grid, search  # noqa: E402
-from benchmarks.speed.limit import limit  # noqa: E402
-from benchmarks.speed.measure import MeasurementError, measure  # noqa: E402
-from benchmarks.speed.models import build  # noqa: E402
-from benchmarks.speed.summary import Records, summarise  # noqa: E402
-from benchmarks.speed.workloads import W1, W2, W3, cool, load, prepare  # noqa: E402
-from skfedfocal import FederatedClassifier  # noqa: E402
+from benchmarks.machine import describe
+from benchmarks.page import table
+from benchmarks.speed import against, baselines, history, ours, plan, report, targets
+from benchmarks.speed.__main__ import main
+from benchmarks.speed.clock import Clock
+from benchmarks.speed.data import load, prepare
+from benchmarks.speed.grid_search import search
+from benchmarks.speed.limit import limit
+from benchmarks.speed.measure import ROOT, MeasurementError, measure
+from benchmarks.speed.models import build
+from benchmarks.speed.summary import read, summarise, write
+from benchmarks.speed.workloads import W1, W2, W3
+from skfedfocal import FederatedClassifier
 
 TINY = replace(
     W2,
@@ -62,17 +63,16 @@ def test_flops_are_those_that_torch_counts(workload):
 
 def test_limits_are_the_flops_at_the_rates():
     found = limit(TINY, seconds=0.02, sizes=(64,))
-    assert found["limit_s"] == pytest.approx(TINY.flops_per_round() / found["gflops_best"] / 1e9)
+    wanted = TINY.flops_per_round() / found["gflops_best"] / 1e9
+    assert found["round_cpu_s"] == pytest.approx(wanted)
     assert 0 < found["gflops_median"] <= found["gflops_best"]
-    assert len(found["gflops_by_shape"]) == len(TINY.products())
     assert found["limit_together_s"] > 0
 
 
 def test_sequential_loop_trains_as_the_package_does(data_dir):
     # With one batch a client and all clients in, neither shuffles nor selection matter.
     workload = replace(TINY, per_round=TINY.n_clients, batch_size=100, learning_rate=0.5)
-    data = load(workload, data_dir)
-    start = build(workload)
+    data, start = load(workload, data_dir), build(workload)
     package = FederatedClassifier(
         module=start,
         batch_size=100,
@@ -83,8 +83,10 @@ def test_sequential_loop_trains_as_the_package_does(data_dir):
         random_state=0,
     ).fit(data.X, data.y, clients=data.clients())
     trained = baselines.fedavg(workload, data, build(workload), "cpu", Clock())
-    theta = torch.cat([p.detach().flatten() for p in trained.parameters()]).numpy()
-    before = torch.cat([p.detach().flatten() for p in start.parameters()]).numpy()
+    theta, before = (
+        torch.cat([p.detach().flatten() for p in model.parameters()]).numpy()
+        for model in (trained, start)
+    )
     np.testing.assert_allclose(theta, package.theta_, atol=1e-5)
     assert np.abs(theta - before).max() > 1e-3
 
@@ -92,63 +94,79 @@ def test_sequential_loop_trains_as_the_package_does(data_dir):
 @pytest.mark.parametrize(
     "contender",
     [
-        ours.fed_focal,
+        ours.default,
+        ours.unfocused,
         ours.cross_entropy,
         baselines.sequential,
         baselines.centralised,
         baselines.sklearn_mlp,
     ],
 )
-def test_contenders_report_each_round(contender, data_dir):
+def test_contenders_report_a_round_and_how_good_they_are(contender, data_dir):
     found = contender(TINY, load(TINY, data_dir), "cpu")
-    assert len(found["rounds_cpu_s"]) == len(found["rounds_wall_s"]) == TINY.n_rounds
-    assert min(found["rounds_wall_s"]) > 0
+    assert min(found["round_wall_s"], found["round_cpu_s"]) > 0
     assert 0 <= found["accuracy"] <= 1
     assert 0 <= found["balanced_accuracy"] <= 1
 
 
+def test_the_headline_is_the_classifier_at_its_defaults():
+    told = {"n_clients", "clients_per_round", "n_rounds", "batch_size", "learning_rate"}
+    told |= {"selection", "device", "random_state", "hidden_layer_sizes", "module"}
+    for workload in (W1, W3):
+        assert set(ours.settings(workload, "cpu")) <= told
+
+
+def test_a_clock_is_read_once_a_round(data_dir):
+    ours.default(TINY, load(TINY, data_dir), "cpu")
+    assert len(ours._clock.spans()) == TINY.n_rounds
+    clock = Clock()
+    clock.readings = [(0.0, 0.0), (9.0, 9.0), (10.0, 9.5), (13.0, 10.0)]
+    assert clock.steady() == {"round_wall_s": 2.0, "round_cpu_s": 0.5}  # the first warms up
+
+
 def test_images_go_through_the_convolutions(tmp_path):
-    workload = replace(
-        W3, n_clients=2, per_round=1, rows=(4, 4), n_rounds=1, n_test=20, batch_size=4
-    )
+    workload = replace(W3, n_clients=2, per_round=1, rows=(4, 4), n_rounds=1, n_test=20)
     prepare(workload, tmp_path)
     data = load(workload, tmp_path)
     assert data.X.shape == (8, 1, 28, 28)
-    assert len(ours.fed_focal(workload, data, "cpu")["rounds_cpu_s"]) == 1
+    assert ours.default(workload, data, "cpu")["round_cpu_s"] > 0
 
 
 @pytest.mark.parametrize("storage", ["int8", "csr"])
 def test_many_clients_repeat_the_rows_of_the_first(storage, tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.speed.workloads._SCALE_BASE", 4)
+    monkeypatch.setattr("benchmarks.speed.data.SCALE_BASE", 4)
     few = replace(TINY, n_clients=4, rows=(5, 5), storage=storage, n_features=30)
     many = replace(few, n_clients=12)
     for workload in (few, many, few):  # the file grows and is then used in part
         prepare(workload, tmp_path)
-    cool(many, tmp_path)
     base, data = load(few, tmp_path), load(many, tmp_path)
     assert data.n_bytes > data.n_bytes_mapped == (60 * 30 if storage == "int8" else 0)
     assert base.X.shape == (20, 30)
     for start in (0, 20, 40):
-        np.testing.assert_array_equal(
-            data.features(start, start + 20), load(few, tmp_path).features(0, 20)
-        )
+        copied = data.features(start, start + 20)
+        np.testing.assert_array_equal(copied, base.features(0, 20))
         np.testing.assert_array_equal(data.y[start : start + 20], base.y)
     assert np.unique(data.clients()).size == 12
     assert np.abs(base.features(0, 20)).max() > 1
-    for contender in (ours.fed_focal, baselines.sequential):
-        assert len(contender(many, data, "cpu")["rounds_cpu_s"]) == many.n_rounds
+    for contender in (ours.default, baselines.sequential):
+        assert contender(many, data, "cpu")["round_cpu_s"] > 0
 
 
-@pytest.mark.parametrize("contender", ["fed_focal", "sequential"])
-def test_measurement_in_a_process_of_its_own(contender, data_dir):
+# -- processes -------------------------------------------------------------------------------
+
+
+def _task(contender, data_dir):
     spec = {"workload": asdict(TINY), "data_dir": str(data_dir), "device": "cpu"}
-    found = measure({"contender": contender, **spec})
-    rounds = found["rounds_cpu_s"][1:]
-    assert found["round_cpu_s"] == np.median(rounds)
-    assert found["cpu_s"] > sum(rounds)
-    assert found["wall_s"] > sum(found["rounds_wall_s"])
+    return plan.Task("W2", contender, {"contender": contender, **spec})
+
+
+def test_measurement_in_a_process_of_its_own(data_dir):
+    found = _task("default", data_dir).run()
+    assert found["cpu_s"] > found["round_cpu_s"] * TINY.n_rounds
+    assert found["wall_s"] > found["round_wall_s"]
     assert 50 < found["rss_mb"] < 5000
-    assert found["data_bytes"] == load(TINY, data_dir).n_bytes
+    assert found["data_mb"] == load(TINY, data_dir).n_bytes / 2**20
+    assert found["beyond_data_mb"] == found["rss_mb"] - found["data_mb"]
 
 
 def test_measurement_that_fails_says_why():
@@ -156,151 +174,165 @@ def test_measurement_that_fails_says_why():
         measure({"contender": "grid", "grid": {"gammas": [], "n_jokes": 1}})
 
 
+def test_the_package_measured_is_that_of_the_checkout(data_dir, tmp_path):
+    # A checkout without a package would be measured by way of another that is installed.
+    with pytest.raises(MeasurementError, match=r"not of|No module"):
+        measure(_task("default", data_dir).spec, tmp_path)
+
+
+def test_two_checkouts_take_turns(data_dir):
+    rows = against.interleaved([_task("prepare", data_dir)], ROOT, 2)
+    assert rows.side.tolist() == ["here", "there", "there", "here"]
+    assert (rows.cpu_s > 0).all()
+    assert rows.round_cpu_s.isna().all()
+    assert "W2 prepare: CPU of the process, here to there" in against.report(rows)[0]
+
+
+@pytest.mark.parametrize(("slower", "fine"), [(1.04, True), (1.06, False)])
+def test_a_checkout_that_is_slower_fails(slower, fine):
+    # The machine is ten times slower in the second pass; the ratio does not see it.
+    rows = [
+        {"pass": p, "task": "W1 default", "side": side, "round_cpu_s": slow * by, "cpu_s": slow}
+        for p, slow in enumerate((1, 10, 1))
+        for side, by in (("here", slower), ("there", 1.0))
+    ]
+    text, found = against.report(pd.DataFrame(rows))
+    assert found is fine
+    assert f"CPU of a round, here to there: {slower:.3f} ({slower:.3f} – {slower:.3f})" in text
+    assert f"slower here: {'none' if fine else 'W1 default'}." in text
+
+
 def test_grid_search_and_prediction(data_dir):
-    found = search(Grid(gammas=(0.0, 2.0), n_folds=2, n_rounds=1))
+    found = search(1, gammas=(0.0, 2.0), n_folds=2, n_rounds=1)
     assert found["n_fits"] == 5
     assert found["balanced_accuracy"] > 0.5
     predicted = ours.prediction(TINY, load(TINY, data_dir), "cpu", n_repeats=2)
-    assert predicted["n_rows"] == len(load(TINY, data_dir).X)
     assert predicted["predict_proba_to_module"] > 0
 
 
-# -- records ---------------------------------------------------------------------------------
+# -- records, targets and the page -----------------------------------------------------------
 
 
 def _record(number, workload, contender, **figures):
-    return {"pass": number, "workload": workload, "contender": contender, **figures}
+    return {
+        "pass": number, "workload": workload, "contender": contender, "commit": "abc", **figures
+    }  # fmt: skip
+
+
+def _two(cpu=2.0, loop=16.0, slow=(1, 10, 1)):
+    return [
+        _record(p, "W1", contender, round_cpu_s=s * by, round_wall_s=s * by, cpu_s=s * by)
+        for p, s in enumerate(slow)
+        for contender, by in (("default", cpu), ("sequential", loop))
+    ]
 
 
 def test_ratios_are_taken_within_passes():
-    # The machine is ten times slower in the second pass; the ratio does not see it.
-    records = [
-        _record(p, "W1", contender, round_cpu_s=cpu * slow)
-        for p, slow in enumerate((1, 10, 1))
-        for contender, cpu in (("fed_focal", 2.0), ("sequential", 16.0))
-    ]
-    found = summarise(records)
-    ratio = found["workloads"]["W1"]["sequential"]["fed_focal_to_this"]["round_cpu_s"]
-    assert ratio == {"median": 0.125, "min": 0.125, "max": 0.125, "n": 3}
-    target = found["targets"][0]
-    assert target["met"] is True
-    assert target["value"] == ratio
-    assert {t["met"] for t in found["targets"][1:]} == {None}
+    found = summarise(_two())
+    ours = found.loc[("W1", "default")]
+    assert ours[["cpu_to_loop", "cpu_to_loop_min", "cpu_to_loop_max"]].tolist() == [0.125] * 3
+    assert ours[["round_cpu_s", "passes"]].tolist() == [2, 3]
+    judged = targets.judge(found)
+    assert judged.verdict.iloc[0] == "met"
+    assert set(judged.verdict.iloc[1:]) == {"not measured"}
 
 
 def test_ratio_needs_both_sides_of_a_pass():
-    records = [
-        _record(0, "W1", "fed_focal", round_cpu_s=1.0),
-        _record(1, "W1", "fed_focal", round_cpu_s=3.0),
-        _record(1, "W1", "sequential", round_cpu_s=1.0),
+    records = [r for r in _two() if (r["pass"], r["contender"]) != (1, "sequential")]
+    records[2]["round_cpu_s"] = 99.0
+    assert summarise(records).loc[("W1", "default"), "cpu_to_loop_max"] == 0.125
+
+
+def test_rows_that_are_not_measured_again_stay(tmp_path):
+    path = tmp_path / "summary.csv"
+    peer = [
+        _record(0, "W1", "fedjax", round_cpu_s=4.0),
+        _record(0, "W1", "sequential", round_cpu_s=8.0),
     ]
-    cells = [("W1", name, "round_cpu_s") for name in ("fed_focal", "sequential")]
-    assert Records(records).ratio(*cells)["median"] == 3.0
-    assert Records(records[:1]).ratio(*cells) is None
-    assert summarise(records)["targets"][0]["met"] is False
+    write(summarise(peer), path)
+    later = write(summarise([{**r, "commit": "def"} for r in _two()]), path)
+    assert later.loc[("W1", "sequential"), "round_cpu_s"] == 16
+    assert later.loc[("W1", "fedjax"), "cpu_to_loop"] == 0.5  # to the loop of its own run
+    shown = report.contenders(later, "W1")
+    assert shown.loc["FedJAX †", "FedFocalClassifier's CPU, to its"] == "0.25"
+    judged = targets.judge(later)
+    assert judged.loc["W1: CPU of a round, to FedJAX's", ["value", "met"]].tolist() == [0.25, True]
 
 
-def test_whole_process_is_judged_by_the_most_frugal_other():
-    costs = {"fed_focal": 4.0, "sequential": 8.0, "fedjax": 3.0, "sklearn_mlp": 1.0}
-    records = [_record(0, "W1", name, cpu_s=cost) for name, cost in costs.items()]
-    (target,) = (t for t in summarise(records)["targets"] if "whole process: CPU" in t["what"])
-    assert "fedjax" in target["what"]
-    assert target["value"]["median"] == pytest.approx(4 / 3)
-    assert target["met"] is False
+def test_every_target_can_be_missed():
+    """A package three times as slow, or as large, or two processes as slow as six, misses each."""
+    judged = targets.judge(read())
+    assert judged.value.notna().all()
+    assert (judged.value > 0).all()
+    worse = judged.value.div(3).where(judged.sense == "≥", judged.value.mul(3))
+    assert not targets.met(judged.assign(value=worse)).any()
 
 
-def test_memory_is_counted_beyond_the_data():
-    sizes = {"rss_mb": 900.0, "data_bytes": 600 * 2**20, "mapped_bytes": 500 * 2**20}
-    found = summarise([_record(0, "W2x1000000", "fed_focal", **sizes)])["targets"]
-    beyond = {t["what"]: (t["value"]["median"], t["met"]) for t in found if t["value"]}
-    assert sorted(beyond.values()) == [(300, True), (800, False)]
+def test_history_grows_by_the_default_rows(tmp_path):
+    path = tmp_path / "history.csv"
+    for _ in range(2):
+        history.append(summarise(_two()), path, date="2020-01-01")
+    assert history.read(path).to_numpy().tolist() == [["abc", "2020-01-01", "W1", 0.125, 2.0]] * 2
 
 
-def test_what_bounds_a_target_is_said_where_it_is_missed():
-    costs = {"imports": 250.0, "fed_focal": 300.0, "fedjax": 200.0, "sequential": 400.0}
-    records = [_record(0, "W1", name, rss_mb=mb, cpu_s=1.0) for name, mb in costs.items()]
-    found = summarise(records)
-    (line,) = bounds.section(found["workloads"], found["targets"]).splitlines()[2:]
-    assert "250 MB" in line
-    assert "200 MB" in line
-    less = summarise([_record(0, "W1", n, rss_mb=300.0) for n in ("fed_focal", "fedjax")])
-    assert bounds.section(less["workloads"], less["targets"]) == ""
+def test_the_page_is_that_of_the_summary():
+    assert report.page() == report.PAGE.read_text()
+
+
+def test_committed_figures_are_small():
+    folder = ROOT / "benchmarks"
+    files = [p for ending in ("csv", "json") for p in folder.glob(f"*/*.{ending}")]
+    assert len(files) > 5
+    assert sum(p.stat().st_size for p in files) < 60_000
+
+
+def test_a_table_has_no_text_for_missing_cells():
+    frame = pd.DataFrame({"b": [1.5, np.nan]}, index=pd.Index(["x", "y"], name="a"))
+    assert table(frame) == "| a | b |\n| --- | --- |\n| x | 1.5 |\n| y |  |"
+
+
+# -- the command -----------------------------------------------------------------------------
 
 
 def test_run_takes_turns_and_resumes(tmp_path):
-    todo = plan.chosen(
-        plan.tasks(False, [], None), ["W1", "W2"], ["limit", "fed_focal", "sequential"]
-    )
+    tasks = plan.tasks(False, [], tmp_path)
+    todo = plan.chosen(tasks, ["W1", "W2"], ["limit", "default", "sequential"])
     path = tmp_path / "records.jsonl"
-    order = [(n, t.workload, t.contender) for n, t in plan.missing(path, todo, 2)]
-    names = [(w, c) for w in ("W1", "W2") for c in ("limit", "fed_focal", "sequential")]
+    order = [(n, *t.key) for n, t in plan.missing(path, todo, 2)]
+    names = [(w, c) for w in ("W1", "W2") for c in ("limit", "default", "sequential")]
     assert order == [(n, *name) for n in (0, 1) for name in names]
-    for number, workload, contender in order[:8]:
-        plan.append(path, _record(number, workload, contender))
-    left = [(n, t.workload, t.contender) for n, t in plan.missing(path, todo, 2)]
-    assert left == order[8:]
+    plan.append(path, *(_record(*key) for key in order[:8]))
+    assert [(n, *t.key) for n, t in plan.missing(path, todo, 2)] == order[8:]
     plan.forget(path, [t for t in todo if t.workload == "W2"])
     assert {r["workload"] for r in plan.read(path)} == {"W1"}
 
 
-def test_unknown_names_are_refused():
-    tasks = plan.tasks(True, [], None)
-    with pytest.raises(ValueError, match="No workload \\['W9'\\]"):
+def test_only_the_named_workloads_are_run(tmp_path):
+    tasks = plan.tasks(True, [], tmp_path)
+    assert {t.workload for t in plan.chosen(tasks, ["W1", "W3"], [])} == {"W1", "W3"}
+    assert {t.workload for t in plan.chosen(tasks, ["scale"], [])} == {"W2x1000", "W2x1000-csr"}
+    with pytest.raises(SystemExit, match=r"No workload \['W9'\]"):
         plan.chosen(tasks, ["W9"], [])
-    with pytest.raises(ValueError, match="No contender \\['nobody'\\]"):
+    with pytest.raises(SystemExit, match=r"No contender \['nobody'\]"):
         plan.chosen(tasks, ["W1"], ["nobody"])
-    scale = plan.chosen(tasks, ["scale"], [])
-    assert {t.workload for t in scale} == {"W2x1000", "W2x1000-csr"}
 
 
-# -- the page --------------------------------------------------------------------------------
-
-
-def test_page_says_what_was_found_and_what_was_not(data_dir, tmp_path, monkeypatch):
-    data, records = load(TINY, data_dir), []
-    for contender in ("fed_focal", "sequential"):
-        spec = {"contender": contender, "workload": asdict(TINY), "data_dir": str(data_dir)}
-        found = child.run({**spec, "device": "cpu"})
-        records.append(_record(0, "W2", contender, round_cpu_s=0.5, round_wall_s=0.5, **found))
-    records.append(_record(0, "W2", "limit", **limit(TINY, seconds=0.02, sizes=(64,))))
-    records.append(_record(0, "W2", "prediction", **ours.prediction(TINY, data, "cpu", 1)))
-    process = {"cpu_s": 1.0, "rss_mb": 300.0, "wall_s": 1.0}
-    for storage in ("int8", "csr"):
-        name = f"W2x1000{'-csr' if storage == 'csr' else ''}"
-        records.append(_record(0, name, "fed_focal", round_cpu_s=0.1, data_bytes=1e6, **process))
-    grid = search(Grid(gammas=(0.0, 2.0), n_folds=2, n_rounds=1))
-    records.append(_record(0, "grid", "n_jobs=1", **grid, **process))
-    from benchmarks.speed.machine import describe
-
-    summary = summarise(records)
-    results = {"quick": True, "date": "2020-01-01", "device": "cpu", "machine": describe()}
-    results = json.loads(json.dumps({**results, **summary}))
-    monkeypatch.setattr(report, "HERE", tmp_path)
-    page = report.render(results)
-    cells = [line.split(" | ") for line in page.splitlines()]
-    what = "CPU of a round, to the sequential PyTorch loop's"
-    assert [f"| W2: {what}", "≤ 0.25", "1", "**not met** |"] in cells
-    assert [f"| W1: {what}", "≤ 0.143", "–", "not measured |"] in cells
-    for section in (
-        "## W2\n",
-        "## W2 with up to",
-        "## A grid search",
-        "## Prediction",
-        "quick run",
-    ):
-        assert section in page
-    assert "Where the time goes" not in page
-    (tmp_path / "profile.md").write_text("## Where the time goes\n\nHere.\n")
-    assert report.render(results).endswith("## Where the time goes\n\nHere.\n")
-    assert "sequential" in report.short(results)
+def test_command_line(tmp_path, monkeypatch, data_dir):
+    monkeypatch.setattr("benchmarks.speed.__main__.RESULTS", tmp_path)
+    monkeypatch.setattr(plan, "QUICK", [replace(TINY, name="W1"), TINY])
+    options = ["--quick", "--only", "W2", "--data-dir", str(data_dir)]
+    assert main([*options, "--history"]) == 0
+    folder = tmp_path / "speed-scratch"
+    text = (folder / "performance.md").read_text()
+    assert "quick run" in text
+    assert "## W2\n" in text
+    assert "## W1\n" not in text
+    assert text == report.page(folder, quick=True)
+    assert history.read(folder / "history.csv").workload.tolist() == ["W2"]
 
 
 def test_machine_is_described_without_its_name():
-    import platform
-
-    from benchmarks.speed.machine import describe
-
     found = describe()
     assert found["cores"] >= 1
-    assert found["torch"] == torch.__version__ or found["torch"] in torch.__version__
+    assert found["versions"]["torch"] in torch.__version__
     assert platform.node() not in map(str, found.values())

@@ -1,88 +1,51 @@
-"""``python -m benchmarks.quality``: run what is missing, then write results and page."""
+"""Run what is missing, then write the summary and the page: ``python -m benchmarks.quality``.
+
+Every training is a line in results/quality.jsonl, so that a run that was cut short goes on; remove
+that file to begin anew. Hours for all sets; ``--quick`` takes a minute, ``--page`` nothing.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from pathlib import Path
 
-from . import coverage, defaults
-from .report import collect, dump, merge, page
-from .runner import Results, plan_of, run
+import joblib
+import torch
 
-ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results.json"
-PAGE = ROOT / "docs" / "results.md"
+from . import report, summary
+from .cli import parsed, wanted
+from .methods import BASE, METHODS, Method
+from .runner import Runner, read
+from .sets import Scenario
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
-    scale = "quick" if options.quick else options.scale
-    folder = ROOT / "results"
-    results_file = options.results or (folder / "quick.json" if options.quick else RESULTS)
-    page_file = options.page or (folder / "quick.md" if options.quick else PAGE)
-    if options.report_only:
-        table = json.loads(results_file.read_text())
-    else:
-        seeds = options.seeds or (2 if options.quick else 5)
-        plan = plan_of(scale, options.data, seeds, options.scenarios, options.methods)
-        earlier = None
-        if (options.scenarios or options.methods) and results_file.exists():
-            earlier = json.loads(results_file.read_text())
-            if (earlier["scale"], earlier["n_seeds"]) != (scale, seeds):
-                raise SystemExit(
-                    f"{results_file} has results of scale {earlier['scale']} and "
-                    f"{earlier['n_seeds']} seeds, which these would not go with; name another file "
-                    "with --results."
-                )
-        records = options.records or folder / f"quality-{scale}.jsonl"
-        results = Results(records)
-        run(plan, results, options.jobs, options.minutes)
-        table = collect(plan, results)
-        if earlier is not None:
-            table = merge(earlier, table)
-        results_file.parent.mkdir(parents=True, exist_ok=True)
-        dump(table, results_file)
-    page_file.parent.mkdir(parents=True, exist_ok=True)
-    more = "" if options.quick else _other_sections()
-    page_file.write_text(page(table, "make bench-quality", more))
-    print(f"wrote {results_file} and {page_file}")
+    options = parsed("python -m benchmarks.quality", __doc__, arguments)
+    folder = options.results if options.quick or options.methods else report.HERE
+    if not options.page:
+        _run(options, folder)
+    page = report.PAGE if folder == report.HERE else folder / "results.md"
+    page.write_text(report.page(folder))
+    print(f"wrote {page}")
 
 
-def _other_sections() -> str:
-    """What other commands of the benchmark have left for the page."""
-    here = Path(__file__).parent
-    found = [
-        section(json.loads((here / f"{name}.json").read_text()))
-        for name, section in (("defaults", defaults.section), ("coverage", coverage.section))
-        if (here / f"{name}.json").exists()
-    ]
-    return "\n\n".join(found)
+def _run(options: argparse.Namespace, folder: Path) -> None:
+    scenarios, path = wanted(options), options.results / "quality.jsonl"
+    methods = [METHODS[name] for name in options.methods or METHODS]
+    if options.methods and METHODS[BASE] not in methods:
+        methods.insert(0, METHODS[BASE])  # differences are to it
+    parallel = joblib.Parallel(n_jobs=options.jobs)
+    parallel(joblib.delayed(_run_set)(s, options, methods) for s in scenarios)
+    runners = [Runner(s, options.seeds, path) for s in scenarios]
+    records = [record for runner in runners for record in runner.collected(methods)]
+    seconds = sum(r["seconds"] for r in read(path))
+    facts = {"n_seeds": options.seeds, "cpu_hours": round(seconds / 3600, 2)}
+    summary.keep(*summary.summarise(records), facts, folder)
 
 
-def _parser() -> argparse.ArgumentParser:
-    data = os.environ.get("SKFEDFOCAL_DATA", ROOT.parent / "shared" / "data")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
-    add = parser.add_argument
-    add("--data", type=Path, default=Path(data), help="folder of the data sets (%(default)s)")
-    add("--quick", action="store_true", help="two small sets of scikit-learn's, two seeds")
-    add(
-        "--scale",
-        choices=("standard", "full"),
-        default="standard",
-        help="full: all rows, twice the rounds",
-    )
-    add("--seeds", type=int, help="number of seeds (5)")
-    add("--jobs", type=int, default=1, help="processes, each with one thread (%(default)s)")
-    add("--minutes", type=float, help="stop after so long; the next start goes on from there")
-    add("--scenarios", nargs="+", metavar="NAME", help="only these; other results stay")
-    add("--methods", nargs="+", metavar="NAME", help="only these; other results stay")
-    add("--records", type=Path, help="file of single records, which makes a run resumable")
-    add("--results", type=Path, help="results to write (benchmarks/quality/results.json)")
-    add("--page", type=Path, help="page to write (docs/results.md)")
-    add("--report-only", action="store_true", help="only write the page from the results")
-    return parser
+def _run_set(scenario: Scenario, options: argparse.Namespace, methods: list[Method]) -> None:
+    torch.set_num_threads(1)
+    Runner(scenario, options.seeds, options.results / "quality.jsonl", options.data).run(methods)
 
 
 if __name__ == "__main__":

@@ -1,36 +1,29 @@
 """How the classifier's defaults were chosen: the same with one parameter changed, on held-out rows.
 
-``python -m benchmarks.quality.defaults --data DIR`` trains each variant in every scenario, with its
-whole budget of rounds and with a fifth of it, on the training rows less a quarter, and measures on
-that quarter; test rows are out of sight. The learning rate is the same for all variants: that of
-the comparison there is, so that it comes out the same again; without one, that which the default
-classifier chose in the results. Records are kept, so that a run can be resumed; ``--scenarios``
-lets several processes share the work.
+``python -m benchmarks.quality.defaults`` trains each variant on each set, with its whole budget of
+rounds and with a fifth of it, on the training rows less a quarter, and measures on that quarter;
+test rows are out of sight. The learning rate is that which the default classifier chooses, for all
+variants. Records are kept in results/quality.jsonl, so that a run can be resumed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from threadpoolctl import threadpool_limits
 
-from .datasets import QUICK, SCENARIOS, Scenario
-from .methods import DEFAULT, METHODS, Own, Setting, measure
-from .report import BASE, cells, difference, dump, machine, markdown, records_of
-from .runner import LEARNING_RATES, canonical
+from benchmarks.page import form
 
-ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results.json"
+from .cli import parsed, wanted
+from .methods import BASE, DEFAULT, METHODS, Own
+from .runner import Record, Runner
+from .sets import SETS
+
+HERE = Path(__file__).parent
 SHARES = {"all rounds": 1.0, "a fifth of them": 0.2}
 CHANGES: tuple[Own, ...] = (
     {},
@@ -38,142 +31,90 @@ CHANGES: tuple[Own, ...] = (
     *({"gamma": gamma} for gamma in (0.0, 0.5, 2.0)),
     *({"client_gamma": gamma} for gamma in (0.0, 0.5)),
 )
+CASE = ("leg", "set", "variant", "seed")
 
 
-@dataclass(frozen=True)
-class Case:
-    """A training to be measured: how many rounds, where, which variant (as JSON), which seed."""
-
-    leg: str
-    scenario: str
-    method: str
-    seed: int
-
-    def train_and_measure(self, where: Scenario, data: Path, rate: float) -> dict[str, float]:
-        budget = where.budget
-        budget = replace(budget, n_rounds=max(1, round(SHARES[self.leg] * budget.n_rounds)))
-        task, own = where.task(data, self.seed, fold=0), json.loads(self.method)
-        model = METHODS[BASE].train(Setting(task, budget, rate, self.seed), **own)
-        found = measure(METHODS[BASE], model, own, task)
-        return {name: found[name] for name in ("balanced_accuracy", "balanced_log_loss")}
-
-
-def variants() -> dict[str, str]:
-    """What is changed, in words, for each variant; the default first."""
-    found = {canonical(DEFAULT): "the default"}
+def variants() -> dict[str, dict[str, Any]]:
+    """Parameters of each variant by what is changed, in words; the default first."""
+    found: dict[str, dict[str, Any]] = {"the default": DEFAULT}
     for change in CHANGES:
-        words = ", ".join(f"{name} {value:g}" for name, value in change.items())
-        found.setdefault(canonical({**DEFAULT, **change}), words)
+        if {**DEFAULT, **change} not in found.values():
+            words = ", ".join(f"{name} {value:g}" for name, value in change.items())
+            found[words] = {**DEFAULT, **change}
     return found
 
 
-def cases(scenarios: Mapping[str, Scenario], n_seeds: int) -> Iterator[Case]:
-    for name, where in scenarios.items():
-        for seed in range(n_seeds * where.repeats):
-            for leg in SHARES:
-                yield from (Case(leg, name, own, seed) for own in variants())
+def measured(runner: Runner) -> Iterator[Record]:
+    """All records of a set, at the learning rate that the default classifier chooses."""
+    for seed in runner.seeds:
+        rate = runner.rate(METHODS[BASE], seed)
+        for leg, share in SHARES.items():
+            for words, own in variants().items():
+                found = runner.record(METHODS[BASE], own, rate, seed, 0, share)
+                case = dict(zip(CASE, (leg, runner.scenario.name, words, seed), strict=True))
+                accuracy = 100 * found["balanced_accuracy"]
+                yield {**case, "accuracy": accuracy, "log_loss": found["balanced_log_loss"]}
 
 
-def rates(scenarios: Mapping[str, Scenario], comparison: Path) -> dict[str, float]:
-    """Each scenario's learning rate in a comparison; without one, the default's usual choice."""
-    chosen: dict[str, Counter[float]] = {name: Counter() for name in scenarios}
-    if comparison.exists():
-        records = [{**r, "method": BASE} for r in records_of(json.loads(comparison.read_text()))]
-    else:
-        records = records_of(json.loads(RESULTS.read_text()))
-    for record in records:
-        if record["method"] == BASE and record["scenario"] in chosen:
-            chosen[record["scenario"]][record["learning_rate"]] += 1
-    middle = LEARNING_RATES[len(LEARNING_RATES) // 2]
-    return {name: c.most_common(1)[0][0] if c else middle for name, c in chosen.items()}
+def summarise(records: list[Record]) -> pd.DataFrame:
+    """By leg, statistic and variant: a column for each set; `se` is of the paired difference."""
+    frame = pd.DataFrame(records).set_index([*CASE])
+    mean = frame.groupby(["leg", "variant", "set"]).mean()
+    accuracy = frame.accuracy.unstack("variant")
+    gap = accuracy.sub(accuracy["the default"], axis=0).groupby(["leg", "set"]).sem().stack()
+    mean["se"] = gap.reorder_levels(["leg", "variant", "set"])
+    return mean.stack().rename_axis(["leg", "variant", "set", "statistic"]).unstack("set")
 
 
-def run(
-    scenarios: Mapping[str, Scenario],
-    data: Path,
-    n_seeds: int,
-    path: Path,
-    rate: Mapping[str, float],
-) -> list[dict[str, Any]]:
-    """Train what has no record in the file yet; all records."""
-    records, wanted = {}, list(cases(scenarios, n_seeds))
-    if path.exists():
-        for line in path.read_text().splitlines():
-            record = json.loads(line)
-            records[Case(*(record[name] for name in Case.__annotations__))] = record
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for case in wanted:
-        if case not in records:
-            where = scenarios[case.scenario]
-            found = case.train_and_measure(where, data, rate[case.scenario])
-            records[case] = {**vars(case), "learning_rate": rate[case.scenario], **found}
-            with path.open("a") as file:
-                file.write(json.dumps(records[case]) + "\n")
-    return [records[case] for case in wanted]
-
-
-def section(table: Mapping[str, Any]) -> str:
-    """A section of the results page."""
-    records, names = records_of(table), table["variants"]
-    base, *_ = names
-    rows = [[title] for title in names.values()]
+def section(path: Path) -> dict[str, pd.DataFrame] | None:
+    """Tables of the results page; None where there is no file."""
+    if not path.exists():
+        return None
+    found = pd.read_csv(path, index_col=["leg", "variant", "statistic"])
+    columns = {}
     for leg in SHARES:
-        scores, losses = (
-            cells(records, leg, kind) for kind in ("balanced_accuracy", "balanced_log_loss")
+        accuracy, loss, se = (
+            found.loc[leg].xs(name, level="statistic").loc[[*variants()]]
+            for name in ("accuracy", "log_loss", "se")
         )
-        sets = list(dict.fromkeys(scenario for scenario, _ in scores))
-        for own, row in zip(names, rows, strict=True):
-            gap, error = difference(scores, sets, own, base)
-            least = min((scores[s, own] - scores[s, base]).mean() for s in sets)
-            row += [
-                f"{100 * np.mean([scores[s, own].mean() for s in sets]):.1f}",
-                "–" if own == base else f"{100 * gap:+.1f} ({100 * error:.1f}), {100 * least:+.1f}",
-                f"{np.mean([losses[s, own].mean() for s in sets]):.3f}",
-            ]
-    head = ["changed", *(f"{what}, {leg}" for leg in SHARES for what in _COLUMNS)]
-    return (
-        "## How the defaults were chosen\n\n"
-        "`python -m benchmarks.quality.defaults`: FedFocalClassifier as it is and with one "
-        f"parameter changed, measured on held-out training rows of {len(sets)} sets, "
-        f"{table['n_seeds']} seeds or more. Balanced accuracy in percent; its mean difference to "
-        "the default (standard error), and that on the set where it is lowest; log-loss where "
-        "classes are equally frequent.\n\n" + markdown(head, rows)
-    )
+        gap = accuracy - accuracy.loc["the default"]
+        error = np.sqrt((se**2).sum(axis=1)) / se.shape[1]
+        text = form(gap.mean(axis=1), "+.1f") + " (" + form(error, ".1f") + "), "
+        columns[f"balanced accuracy, {leg}"] = form(accuracy.mean(axis=1), ".1f")
+        columns[f"difference, {leg}"] = text + form(gap.min(axis=1), "+.1f")
+        columns[f"log-loss, {leg}"] = form(loss.mean(axis=1), ".3f")
+    shown = pd.DataFrame(columns).rename_axis("changed")
+    shown.loc["the default", [f"difference, {leg}" for leg in SHARES]] = "–"
+    first = found.loc[next(iter(SHARES))].xs("accuracy", level="statistic")
+    return {"n_sets": first.shape[1], "variants": shown, "left_out": leave_sets_out(first)}
 
 
-_COLUMNS = ("balanced accuracy", "difference", "log-loss")
+def leave_sets_out(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """For the sets of each file: what the other sets would choose, and what it gives on these."""
+    rows = {}
+    by_file = accuracy.columns.to_series().map(lambda name: SETS[name].file)
+    for file, columns in accuracy.T.groupby(by_file):
+        sets = columns.index
+        others = accuracy.drop(columns=sets)
+        if others.empty:
+            continue
+        chosen = others.mean(axis=1).idxmax()
+        gap = (accuracy.loc[chosen, sets] - accuracy.loc["the default", sets]).mean()
+        rows[f"{file} ({len(sets)})"] = {
+            "chosen without it": chosen,
+            "minus the default": f"{gap:+.2f}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("left out (sets)")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    data = os.environ.get("SKFEDFOCAL_DATA", ROOT.parent / "shared" / "data")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.defaults")
-    add = parser.add_argument
-    add("--data", type=Path, default=Path(data), help="folder of the data sets")
-    add("--seeds", type=int, default=5)
-    add("--quick", action="store_true", help="two small sets of scikit-learn's")
-    add("--scenarios", nargs="+", metavar="NAME", help="only these; writes records alone")
-    add("--records", type=Path, default=ROOT / "results" / "defaults.jsonl")
-    add("--results", type=Path, default=Path(__file__).parent / "defaults.json")
-    options = parser.parse_args(arguments)
-    known = QUICK if options.quick else SCENARIOS
-    scenarios = {name: known[name] for name in options.scenarios or known}
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # clients left out when a rate is too high
-        torch.set_num_threads(1)
-        rate = rates(scenarios, options.results)
-        records = run(scenarios, options.data, options.seeds, options.records, rate)
-    if options.scenarios:
-        return
-    columns = list(records[0])
-    table = {
-        "n_seeds": options.seeds,
-        "machine": machine(),
-        "variants": variants(),
-        "columns": columns,
-        "rows": [[r[name] for name in columns] for r in records],
-    }
-    dump(table, options.results)
-    print(section(table))
+    options = parsed("python -m benchmarks.quality.defaults", __doc__, arguments)
+    torch.set_num_threads(1)
+    path = options.results / "quality.jsonl"
+    runners = [Runner(s, options.seeds, path, options.data) for s in wanted(options)]
+    records = [record for runner in runners for record in measured(runner)]
+    folder = options.results if options.quick or options.only else HERE
+    summarise(records).to_csv(folder / "defaults.csv", float_format="%.4g")
 
 
 if __name__ == "__main__":

@@ -2,56 +2,117 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from sklearn.metrics import recall_score
+from sklearn.pipeline import Pipeline
+
+from skfedfocal.losses import Loss
+
+from .methods import LocalModels, Method, Own
+from .sets import Task
 
 N_BINS = 15
+Measures = dict[str, float]
 
 
-def class_measures(y: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, float]:
-    """Balanced accuracy, macro-F1 and the recall of the worst class.
+def balanced_accuracy(y: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Mean recall of the classes of the test rows, however frequent they are among them."""
+    labels = np.unique(y)
+    return float(recall_score(y, predicted, labels=labels, average="macro", zero_division=0))
 
-    Balanced accuracy weighs every class alike, so it does not ask how frequent classes are among
-    the test rows.
+
+def measure(method: Method, model: Any, own: Own, task: Task) -> Measures:
+    """Everything that is recorded of a trained model, from the test (or validation) rows.
+
+    Probabilities are judged five ways: ``own_``, `predict_proba` in the population that it is
+    about (equal classes after class weights, the training rows' otherwise); ``raw_``, the plain
+    softmax in the same population; ``balanced_``, `predict_proba` where classes are equally
+    frequent; ``uniform_``, the posterior for equally frequent classes where they are;
+    ``natural_``, the posterior for the training population where classes occur as in it.
     """
-    n_classes = int(max(y.max(), predicted.max())) + 1
-    confusion = np.bincount(y * n_classes + predicted, minlength=n_classes**2)
-    confusion = confusion.reshape(n_classes, n_classes).astype(np.float64)
-    present = confusion.sum(1) > 0
-    hits = np.diag(confusion)[present]
-    recall = hits / confusion.sum(1)[present]
-    f1 = 2 * hits / (confusion.sum(1) + confusion.sum(0))[present]
-    return {
-        "balanced_accuracy": float(recall.mean()),
-        "macro_f1": float(f1.mean()),
-        "worst_recall": float(recall.min()),
+    y = task.y_test
+    if isinstance(model, LocalModels):
+        scores = [balanced_accuracy(y, m.predict(task.X_test)) for m in model.models]
+        return {"balanced_accuracy": float(np.mean(scores))}
+    prior = np.maximum(task.prior, 1e-12)
+    uniform = np.full(task.n_classes, 1 / task.n_classes)
+    probabilities, raw = model.predict_proba(task.X_test), None
+    if isinstance(model, Pipeline):
+        claimed = uniform
+    else:
+        claimed = uniform if method.samples_evenly else claimed_population(model, prior)
+        raw = _softmax(model, task.X_test)
+    predicted = model.predict(task.X_test)
+    if method.shift is not None:
+        tau = method.tau(own)
+        probabilities = move(probabilities, uniform, prior**-tau)
+        raw = move(raw, uniform, prior**-tau)
+        claimed = claimed * prior**-tau / (claimed * prior**-tau).sum()
+        predicted = probabilities.argmax(1)
+    judged = {
+        "own": (probabilities, claimed),
+        "raw": (raw, claimed),
+        "balanced": (probabilities, uniform),
+        "uniform": (move(probabilities, claimed, uniform), uniform),
+        "natural": (move(probabilities, claimed, prior), prior),
     }
+    measures = {"balanced_accuracy": balanced_accuracy(y, predicted)}
+    for name, (p, population) in judged.items():
+        if p is not None:
+            found = probability_measures(y, p, population)
+            measures |= {f"{name}_{kind}": value for kind, value in found.items()}
+    return measures
+
+
+def claimed_population(model: Any, prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Class frequencies of the population that `predict_proba` is about.
+
+    From the training counts, which the benchmark knows even where the federation summed none.
+    """
+    chosen = getattr(model, "best_params_", None)
+    weight = model.class_weight if chosen is None else chosen["class_weight"]
+    if isinstance(weight, str):  # "balanced", "local" or "estimated"
+        claimed = np.ones(len(prior))
+    else:
+        claimed = prior if model.class_weight_ is None else prior * model.class_weight_
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, Loss):
+        claimed = loss.decision_prior(claimed)
+    return claimed / claimed.sum()
+
+
+def move(
+    probabilities: NDArray, source: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Posterior for another class prior: Bayes' rule."""
+    moved = probabilities * (target / source)
+    return moved / moved.sum(1, keepdims=True)
+
+
+def _softmax(model: Any, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The softmax of the module's logits, without the loss's posterior map."""
+    module = getattr(model, "best_estimator_", model).module_
+    with torch.no_grad():
+        return torch.softmax(module(torch.from_numpy(X)).double(), 1).numpy()
 
 
 def probability_measures(
     y: NDArray[np.int64], probabilities: NDArray[np.floating], population: NDArray[np.float64]
-) -> dict[str, float]:
+) -> Measures:
     """Log-loss and calibration errors over test rows weighed so that classes occur as given.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-    probabilities : ndarray of shape (n_samples, n_classes)
-    population : ndarray of shape (n_classes,)
-        Share of each class in the population that the measures are about.
-
-    Returns
-    -------
-    measures : dict
-        log_loss; ece, of the largest probability; classwise_ece, the mean over classes.
+    Returns log_loss; ece, of the largest probability; classwise_ece, the mean over classes.
     """
     counts = np.bincount(y, minlength=len(population))
     weight = (population / np.maximum(counts, 1))[y]
     weight = weight / weight.sum()
     p = np.clip(probabilities.astype(np.float64), 1e-15, 1)
     p /= p.sum(1, keepdims=True)
-    top = p.argmax(1)
-    rows = np.arange(len(y))
+    top, rows = p.argmax(1), np.arange(len(y))
     by_class = [calibration_error(y == k, p[:, k], weight) for k in range(p.shape[1])]
     return {
         "log_loss": float(-(weight * np.log(p[rows, y])).sum()),
@@ -65,5 +126,4 @@ def calibration_error(
 ) -> float:
     """Expected calibration error over equally wide bins; the weights sum to 1."""
     bins = np.minimum((confidence * N_BINS).astype(np.int64), N_BINS - 1)
-    gap = np.bincount(bins, weight * (hit - confidence), N_BINS)
-    return float(np.abs(gap).sum())
+    return float(np.abs(np.bincount(bins, weight * (hit - confidence), N_BINS)).sum())

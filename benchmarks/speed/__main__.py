@@ -1,139 +1,109 @@
 """Measure speed: ``python -m benchmarks.speed`` on an otherwise idle machine.
 
 Every measurement is a process of its own with one thread inside the libraries' operations; the
-contenders of a workload take turns, pass by pass. Records go to a file of JSON lines as they come
-in, so that a run that was cut short goes on with ``--resume``. In the end `results.json` and
-the page docs/performance.md are written from all records there are, also those of earlier runs of
-other workloads; ``--scratch`` leaves all of that alone.
-
-Long: about ten minutes a pass, and 12 GB on disk for the workload with 1,000,000 clients; see
-``--only``. Other simulators are measured too where PEERS_ROOT names their environments
-(`benchmarks/speed/peers.py`).
+contenders of a workload take turns, pass by pass. Records go to results/speed.jsonl as they come
+in, so that a run that was cut short goes on with ``--resume``. In the end their medians take their
+place in benchmarks/speed/summary.csv, and docs/performance.md is written; rows of what was not
+measured stay as they are. Long: about ten minutes a pass, and 12 GB on disk for the workload with
+1,000,000 clients; see ``--only``. Other simulators take part where PEERS_ROOT names their
+environments (peers.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from benchmarks.speed import peers, plan, report
-from benchmarks.speed.machine import describe
+from benchmarks.machine import describe
+from benchmarks.speed import against, history, peers, plan, report, summary
 from benchmarks.speed.measure import ROOT, MeasurementError
-from benchmarks.speed.summary import summarise
 
-RECORDS = ROOT / "benchmarks" / "results"
-RESULTS = Path(__file__).with_name("results.json")
-PAGE = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "results"
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _arguments(argv)
-    todo = plan.chosen(
-        plan.tasks(args.quick, _peers(args.peers), args.heart), args.only, args.contenders
-    )
+    if args.page:
+        report.PAGE.write_text(report.page())
+        return 0
+    known = plan.tasks(args.quick, peers.installed(), args.data_dir, args.device)
+    todo = plan.chosen(known, args.only, args.contenders or (["default"] if args.against else []))
+    plan.prepare(todo)
+    if args.against:
+        text, fine = against.report(against.interleaved(todo, args.against, args.passes))
+        print(text)
+        return 0 if fine else 1
     scratch = args.quick or args.scratch
-    stem = "speed-scratch" if scratch else "speed"
-    RECORDS.mkdir(parents=True, exist_ok=True)
-    path = RECORDS / f"{stem}.jsonl"
-    if scratch and not args.resume:
-        path.unlink(missing_ok=True)
-    elif path.exists() and not args.resume:
+    path = RESULTS / ("speed-scratch.jsonl" if scratch else "speed.jsonl")
+    if not args.resume:
         plan.forget(path, todo)
-    plan.prepare_data([t for _, t in plan.missing(path, todo, args.passes)], args.data_dir)
-    failed = _run(path, todo, args)
-
-    results = {
-        "command": "python -m benchmarks.speed",
-        "quick": args.quick,
-        "date": datetime.date.today().isoformat(),
-        "machine": describe(),
-        "device": args.device,
-        **summarise(plan.read(path)),
-    }
-    results_path = RECORDS / f"{stem}.json" if scratch else RESULTS
-    page = RECORDS / f"{stem}.md" if scratch else PAGE
-    results_path.write_text(json.dumps(results, indent=1) + "\n")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(report.render(results))
-    print(report.short(results))
-    print(f"Wrote {results_path.relative_to(ROOT)} and {page.relative_to(ROOT)}.")
+    failed = _run(path, todo, args.passes)
+    _keep(path, todo, RESULTS / "speed-scratch" if scratch else report.HERE, args)
     return 1 if failed else 0
 
 
-def _run(path: Path, todo: list[plan.Task], args: argparse.Namespace) -> int:
+def _run(path: Path, todo: list[plan.Task], n_passes: int) -> int:
     """Measure what is missing; returns how many measurements failed."""
-    failed = 0
-    for number, task in plan.missing(path, todo, args.passes):
+    failed, commit = 0, _commit()
+    for number, task in plan.missing(path, todo, n_passes):
+        at = {"pass": number, "workload": task.workload, "contender": task.contender}
         try:
-            found = task.run(args.data_dir, args.device)
+            found = task.run()
         except MeasurementError as error:
             failed += 1
-            print(f"pass {number + 1} {task.workload} {task.contender}: {error}", file=sys.stderr)
+            print(*at.values(), error, file=sys.stderr)
             continue
-        record = {"pass": number, "workload": task.workload, "contender": task.contender, **found}
-        plan.append(path, record)
-        print(_line(record), flush=True)
+        plan.append(path, {**at, "commit": commit, **found})
+        shown = {k: found[k] for k in ("round_cpu_s", "search_s", "cpu_s", "rss_mb") if k in found}
+        print(*at.values(), *(f"{k} {v:.4g}" for k, v in shown.items()), flush=True)
     return failed
 
 
-def _line(record: dict[str, Any]) -> str:
-    names = ("round_cpu_s", "round_wall_s", "limit_s", "search_s", "cpu_s", "rss_mb")
-    found = "  ".join(f"{name} {record[name]:.4g}" for name in names if name in record)
-    return f"pass {record['pass'] + 1}  {record['workload']:<14} {record['contender']:<14} {found}"
+def _keep(path: Path, todo: list[plan.Task], folder: Path, args: argparse.Namespace) -> None:
+    """Write the summary, the history and the page of what was measured."""
+    names = {task.key for task in todo}
+    records = [r for r in plan.read(path) if (r["workload"], r["contender"]) in names]
+    found = summary.summarise(records)
+    folder.mkdir(parents=True, exist_ok=True)
+    summary.write(found, folder / "summary.csv")
+    facts = {**describe(), "device": args.device}
+    (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n")
+    if args.history:
+        history.append(found, folder / "history.csv")
+    page = report.PAGE if folder == report.HERE else folder / "performance.md"
+    page.write_text(report.page(folder, args.quick))
+    print(f"Wrote {page}.")
 
 
-def _peers(wanted: str) -> list[str]:
-    if wanted in ("all", "none"):
-        return peers.installed() if wanted == "all" else []
-    names = wanted.split(",")
-    absent = set(names) - set(peers.installed())
-    if absent:
-        raise SystemExit(f"Not installed under PEERS_ROOT: {sorted(absent)}.")
-    return names
+def _commit() -> str:
+    """The commit measured, with a plus where files differ from it."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+"]
+    done = subprocess.run(git, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    add = parser.add_argument
     names = {"type": lambda text: text.split(","), "default": [], "metavar": "A,B"}
-    parser.add_argument(
-        "--quick", action="store_true", help="few rounds, one pass: does it run? Implies --scratch"
-    )
-    parser.add_argument(
-        "--only", **names, help="workloads: W1, W2, W3, scale (all W2x…), W2x1000, …, grid"
-    )
-    parser.add_argument(
-        "--contenders", **names, help="limit, fed_focal, cross_entropy, sequential, …"
-    )
-    parser.add_argument("--passes", type=int, default=None, help="default 5; 1 with --quick")
-    parser.add_argument(
-        "--resume", action="store_true", help="keep the records there are, measure what is missing"
-    )
-    parser.add_argument(
-        "--scratch",
-        action="store_true",
-        help="write all to benchmarks/results/speed-scratch.*, not to results.json and docs",
-    )
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "skfedfocal-speed",
-        help="where generated rows are kept for the next run",
-    )
-    parser.add_argument("--peers", default="all", help="all, none or names; needs PEERS_ROOT")
-    parser.add_argument("--heart", help="heart_disease.npz (X, y, client) for the grid search")
-    parser.add_argument("--device", default="cpu", help="for the package and the PyTorch loops")
+    add("--only", **names, help="workloads: W1, W2, W3, scale (all W2x…), W2x1000, …, grid")
+    add("--contenders", **names, help="limit, default, unfocused, cross_entropy, sequential, …")
+    add("--passes", type=int, help="default 5; 1 with --quick")
+    add("--resume", action="store_true", help="keep records there are, measure what is missing")
+    add("--quick", action="store_true", help="few rounds, one pass: does it run? Implies --scratch")
+    add("--scratch", action="store_true", help="write to results/speed-scratch, not to the page")
+    add("--page", action="store_true", help="only write the page from what is kept")
+    add("--history", action="store_true", help="append the ratios of W1, W2, W3 to history.csv")
+    add("--against", type=Path, metavar="CHECKOUT", help=against.__doc__)
+    folder = Path(tempfile.gettempdir()) / "skfedfocal-speed"
+    add("--data-dir", type=Path, default=folder, help="where generated rows are kept")
+    add("--device", default="cpu", help="for the package and the PyTorch loops")
     args = parser.parse_args(argv)
-    if args.passes is None:
-        args.passes = 1 if args.quick else 5
+    args.passes = args.passes or (1 if args.quick else 5)
     args.data_dir = args.data_dir.resolve()
     return args
 

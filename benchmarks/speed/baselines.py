@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.clock import Clock, outcome
+from benchmarks.speed.data import Data
 from benchmarks.speed.models import build
-from benchmarks.speed.workloads import Data, Workload
+from benchmarks.speed.workloads import Workload
 
 
-def sequential(workload: Workload, data: Data, device: str) -> dict[str, Any]:
+def sequential(workload: Workload, data: Data, device: str) -> dict[str, float]:
     """FedAvg with cross-entropy, one client after another: one model that is loaded and trained."""
     clock = Clock(device)
     model = fedavg(workload, data, build(workload), device, clock)
@@ -56,7 +56,7 @@ def fedavg(
     return model
 
 
-def centralised(workload: Workload, data: Data, device: str) -> dict[str, Any]:
+def centralised(workload: Workload, data: Data, device: str) -> dict[str, float]:
     """SGD on one model over the pooled rows of as many clients as a federated round has."""
     model, loss, clock = build(workload).to(device), nn.CrossEntropyLoss(), Clock(device)
     X, y = torch.from_numpy(data.X).to(device), torch.from_numpy(data.y).to(device)
@@ -72,7 +72,7 @@ def centralised(workload: Workload, data: Data, device: str) -> dict[str, Any]:
     return outcome(clock, data.y_test, _predict(model, data, device))
 
 
-def sklearn_mlp(workload: Workload, data: Data, device: str) -> dict[str, Any]:
+def sklearn_mlp(workload: Workload, data: Data, device: str) -> dict[str, float]:
     """scikit-learn's MLPClassifier, centralised: one partial_fit a round over the pooled rows."""
     from sklearn.neural_network import MLPClassifier
 

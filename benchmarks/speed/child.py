@@ -1,48 +1,50 @@
-"""One measurement, in a process of its own: ``python -m benchmarks.speed.child JSON``.
+"""One measurement, in a process of its own: ``python -P child.py JSON``, package on PYTHONPATH.
 
-Nothing is imported here that the contender does not need, since the whole process is measured.
+Nothing is imported here that the contender does not need, since the whole process is measured. The
+benchmark is this checkout's, the package is the one that PYTHONPATH names, which may be another's.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
+from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.workloads import Workload, load, prepare
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks.speed.data import load, prepare
+from benchmarks.speed.measure import MARK
+from benchmarks.speed.workloads import Workload
 
-MARK = "RESULT "
+del sys.path[0]
 
 # Of a development environment, not of an installation of the package; scikit-learn and joblib
 # import them where they are (66 MB, half a second). Hidden, a process takes what a user's takes.
 OPTIONAL = ("pandas", "polars", "psutil", "pyarrow", "rich")
+OURS = ("default", "unfocused", "threads", "cross_entropy", "prediction")
 
 
 def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Do what the spec says; see `measure.measure` for its form."""
     contender = spec["contender"]
-    if contender == "grid":
-        from benchmarks.speed.grid_search import Grid, search
-
-        return search(Grid(**{**spec["grid"], "gammas": tuple(spec["grid"]["gammas"])}))
+    if "grid" in spec:
+        return import_module("benchmarks.speed.grid_search").search(**spec["grid"])
     if contender == "imports":
-        import sklearn.base  # noqa: F401
-        import torch  # noqa: F401
-
+        import_module("torch")
+        import_module("sklearn.base")
         return {}
-    workload, folder = Workload.from_json(spec["workload"]), Path(spec["data_dir"])
+    workload, folder = Workload(**spec["workload"]), Path(spec["data_dir"])
     if contender == "prepare":
-        prepare(workload, folder)
-        return {}
+        return prepare(workload, folder) or {}
     if contender == "limit":
-        from benchmarks.speed.limit import limit
-
-        return limit(workload)
+        return import_module("benchmarks.speed.limit").limit(workload)
+    module = import_module(f"benchmarks.speed.{'ours' if contender in OURS else 'baselines'}")
     data = load(workload, folder)
-    sizes = {"data_bytes": data.n_bytes, "mapped_bytes": data.n_bytes_mapped}
-    return {**sizes, **_contender(contender)(workload, data, spec["device"])}
+    found = getattr(module, contender)(workload, data, spec["device"])
+    return {"data_mb": data.n_bytes / 2**20, "mapped_mb": data.n_bytes_mapped / 2**20, **found}
 
 
 class WithoutOptional(PathFinder):
@@ -53,28 +55,21 @@ class WithoutOptional(PathFinder):
         return None if fullname in OPTIONAL else super().find_spec(fullname, *args, **kwargs)
 
 
-def _contender(name: str) -> Any:
-    if name in ("fed_focal", "focusing", "threads", "cross_entropy", "prediction"):
-        from benchmarks.speed import ours as module
-    else:
-        from benchmarks.speed import baselines as module
-    return getattr(module, name)
+def peak_rss() -> float:
+    """Most memory this program had resident, in MB.
 
-
-def peak_rss() -> int | None:
-    """Most memory this program had resident, in bytes, where /proc tells.
-
-    The kernel's ru_maxrss would do, but it counts the parent's memory at the fork too.
+    Where /proc tells, for ru_maxrss counts the parent's memory at the fork too.
     """
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = [line.split() for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(found[0][1]) * 1024 if found else None
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else []:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 if __name__ == "__main__":
     sys.meta_path[:] = [WithoutOptional if f is PathFinder else f for f in sys.meta_path]
     result = run(json.loads(sys.argv[1]))
-    print(MARK + json.dumps({**result, "peak_rss": peak_rss()}), flush=True)
+    package = getattr(sys.modules.get("skfedfocal"), "__file__", None)
+    print(MARK + json.dumps({**result, "rss_mb": peak_rss(), "package": package}), flush=True)

@@ -1,7 +1,8 @@
-"""Wall and CPU time between ticks."""
+"""Wall and CPU time of rounds."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import Any
 
@@ -26,21 +27,24 @@ class Clock:
             torch.cuda.synchronize()
         self.readings.append((time.perf_counter(), time.process_time()))
 
-    def spans(self) -> dict[str, list[float]]:
-        """Seconds from each tick to the next."""
-        pairs = list(zip(self.readings, self.readings[1:], strict=False))
-        return {
-            "rounds_wall_s": [after[0] - before[0] for before, after in pairs],
-            "rounds_cpu_s": [after[1] - before[1] for before, after in pairs],
-        }
+    def spans(self) -> list[tuple[float, float]]:
+        """Wall and CPU seconds from each tick to the next."""
+        pairs = zip(self.readings, self.readings[1:], strict=False)
+        return [(after[0] - before[0], after[1] - before[1]) for before, after in pairs]
+
+    def steady(self) -> dict[str, float]:
+        """The median round without the first, which warms up."""
+        spans = self.spans()[1:] or self.spans()
+        wall, cpu = (statistics.median(values) for values in zip(*spans, strict=True))
+        return {"round_wall_s": wall, "round_cpu_s": cpu}
 
 
-def outcome(clock: Clock, y: Any, predicted: Any) -> dict[str, Any]:
-    """What a contender reports: the time of each round, and how good its model is."""
+def outcome(clock: Clock, y: Any, predicted: Any) -> dict[str, float]:
+    """What a contender reports: the time of a round, and how good its model is."""
     right = predicted == y
     recalls = [right[y == label].mean() for label in sorted(set(y.tolist()))]
     return {
-        **clock.spans(),
+        **clock.steady(),
         "accuracy": float(right.mean()),
         "balanced_accuracy": float(sum(recalls) / len(recalls)),
     }

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import statistics
+import resource
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.child import MARK
-
 ROOT = Path(__file__).parents[2]
+CHILD = Path(__file__).with_name("child.py")
+MARK = "RESULT "
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
@@ -27,14 +23,16 @@ class MeasurementError(RuntimeError):
     """The process of a measurement failed, or took too long."""
 
 
-def measure(spec: dict[str, Any], limit_s: float = 900) -> dict[str, Any]:
+def measure(spec: dict[str, Any], checkout: Path = ROOT, limit_s: float = 900) -> dict[str, Any]:
     """Whole-process and per-round figures of a contender on a workload.
 
     Parameters
     ----------
     spec : dict
         ``contender``; ``workload`` (fields of a Workload), ``data_dir`` and ``device``; or
-        ``grid`` (fields of a Grid).
+        ``grid`` (arguments of `grid_search.search`).
+    checkout : Path
+        Whose package is measured.
     limit_s : float
         Seconds after which the process is ended.
 
@@ -42,60 +40,28 @@ def measure(spec: dict[str, Any], limit_s: float = 900) -> dict[str, Any]:
     -------
     record : dict
         What the contender reports, and of its process, from start to end: wall_s, cpu_s (with its
-        own children) and rss_mb.
+        own children), rss_mb, and beyond_data_mb, memory less the data that are no mapped file.
     """
-    command = [sys.executable, "-m", "benchmarks.speed.child", json.dumps(spec)]
-    load = os.getloadavg()[0]
-    with tempfile.TemporaryFile("w+") as out:
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **ONE_THREAD},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+    load, cpu, began = os.getloadavg()[0], _cpu_of_children(), time.perf_counter()
+    command = [sys.executable, "-P", str(CHILD), json.dumps(spec)]
+    env = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(checkout.resolve())}
+    try:
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=limit_s, check=True
         )
-        timer = threading.Timer(limit_s, _end_group, [process.pid])
-        timer.start()
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            _end_group(process.pid)
-            raise
-        finally:
-            timer.cancel()
-        wall = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        lines = out.read().splitlines()
-    found = [line for line in lines if line.startswith(MARK)]
-    if process.returncode or not found:
-        tail = "\n".join(lines[-15:])
-        raise MeasurementError(
-            f"{spec['contender']} ended with {process.returncode} after {wall:.0f} s:\n{tail}"
-        )
-    result = json.loads(found[-1].removeprefix(MARK))
-    kernel = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {
-        **steady(result),
-        "wall_s": wall,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "rss_mb": (result.pop("peak_rss") or kernel) / 2**20,
-        "load": load,
-    }
+    except subprocess.SubprocessError as error:
+        tail = str(error.stderr)[-1500:]
+        raise MeasurementError(f"{spec['contender']}: {error}\n{tail}") from None
+    wall, cpu = time.perf_counter() - began, _cpu_of_children() - cpu
+    result = json.loads(done.stdout.rpartition(MARK)[2])
+    package = Path(result.pop("package") or checkout / "skfedfocal").resolve()
+    if checkout.resolve() not in package.parents:
+        raise MeasurementError(f"{package} was measured, which is not of {checkout}.")
+    beyond = result["rss_mb"] - result.get("data_mb", 0) + result.pop("mapped_mb", 0)
+    return {**result, "wall_s": wall, "cpu_s": cpu, "beyond_data_mb": beyond, "load": load}
 
 
-def steady(result: dict[str, Any]) -> dict[str, Any]:
-    """Add the median of the rounds without the first, which warms up."""
-    for clock in ("wall", "cpu"):
-        rounds = result.get(f"rounds_{clock}_s")
-        if rounds:
-            result[f"round_{clock}_s"] = statistics.median(rounds[1:] or rounds)
-    return result
-
-
-def _end_group(pid: int) -> None:
-    """End the process and those it started; they are a group of their own."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+def _cpu_of_children() -> float:
+    """Seconds of all processes that were waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

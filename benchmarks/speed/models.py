@@ -19,15 +19,10 @@ def build(workload: Workload, seed: int = 0) -> nn.Module:
 
 def cnn(row_shape: tuple[int, ...], n_classes: int, hidden: int = 512) -> nn.Module:
     """The convolutional network of McMahan et al. (AISTATS 2017) for 28 x 28 images."""
-    return nn.Sequential(
-        nn.Conv2d(row_shape[0], 32, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(64 * 7 * 7, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, n_classes),
-    )
+    blocks = [
+        layer
+        for n_in, n_out in ((row_shape[0], 32), (32, 64))
+        for layer in (nn.Conv2d(n_in, n_out, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2))
+    ]
+    dense = (nn.Linear(64 * 7 * 7, hidden), nn.ReLU(), nn.Linear(hidden, n_classes))
+    return nn.Sequential(*blocks, nn.Flatten(), *dense)

@@ -6,10 +6,9 @@ import os
 import statistics
 from typing import Any
 
-import numpy as np
-
 from benchmarks.speed.clock import Clock, outcome
-from benchmarks.speed.workloads import Data, Workload
+from benchmarks.speed.data import Data
+from benchmarks.speed.workloads import Workload
 from skfedfocal import FederatedClassifier, FedFocalClassifier
 from skfedfocal.selection import Uniform
 
@@ -27,33 +26,34 @@ class ClockedUniform(Uniform):
         return super().select(*args, **kwargs)
 
 
-def fed_focal(workload: Workload, data: Data, device: str) -> dict[str, Any]:
-    """FedFocalClassifier with focal loss and class weights; passes over the rows as in the rest."""
-    classifier = FedFocalClassifier(client_gamma=0, **_settings(workload, device))
+def default(workload: Workload, data: Data, device: str) -> dict[str, float]:
+    """FedFocalClassifier as it comes, but for what the workload sets."""
+    return _fit(FedFocalClassifier(**settings(workload, device)), data, device)
+
+
+def unfocused(workload: Workload, data: Data, device: str) -> dict[str, float]:
+    """Without client focusing: clients do not report how well the global model does."""
+    classifier = FedFocalClassifier(client_gamma=0, **settings(workload, device))
     return _fit(classifier, data, device)
 
 
-def focusing(workload: Workload, data: Data, device: str) -> dict[str, Any]:
-    """FedFocalClassifier as it comes: clients also report how well the global model does."""
-    return _fit(FedFocalClassifier(**_settings(workload, device)), data, device)
-
-
-def threads(workload: Workload, data: Data, device: str) -> dict[str, Any]:
-    """The same as `fed_focal`, with a thread for each core: blocks of clients side by side."""
+def threads(workload: Workload, data: Data, device: str) -> dict[str, float]:
+    """The same as `unfocused`, with a thread for each core: blocks of clients side by side."""
     import torch
 
     torch.set_num_threads(os.cpu_count() or 1)
-    return fed_focal(workload, data, device)
+    return unfocused(workload, data, device)
 
 
-def cross_entropy(workload: Workload, data: Data, device: str) -> dict[str, Any]:
+def cross_entropy(workload: Workload, data: Data, device: str) -> dict[str, float]:
     """FederatedClassifier with the objective of the loops beside it."""
-    classifier = FederatedClassifier(loss="cross_entropy", **_settings(workload, device))
+    classifier = FederatedClassifier(loss="cross_entropy", **settings(workload, device))
     return _fit(classifier, data, device)
 
 
-def _settings(workload: Workload, device: str) -> dict[str, Any]:
-    settings = {
+def settings(workload: Workload, device: str) -> dict[str, Any]:
+    """Parameters of a classifier that are the workload's."""
+    shared = {
         "clients_per_round": workload.per_round,
         "n_rounds": workload.n_rounds,
         "batch_size": workload.batch_size,
@@ -63,13 +63,13 @@ def _settings(workload: Workload, device: str) -> dict[str, Any]:
         "random_state": 0,
     }
     if workload.kind == "mlp":
-        return {**settings, "hidden_layer_sizes": (workload.hidden,)}
+        return {**shared, "hidden_layer_sizes": (workload.hidden,)}
     from benchmarks.speed.models import cnn
 
-    return {**settings, "module": cnn}
+    return {**shared, "module": cnn}
 
 
-def _fit(classifier: Any, data: Data, device: str) -> dict[str, Any]:
+def _fit(classifier: Any, data: Data, device: str) -> dict[str, float]:
     global _clock
     _clock = Clock(device)
     classifier.fit(data.X, data.y, clients=data.clients())
@@ -82,39 +82,33 @@ def _fit(classifier: Any, data: Data, device: str) -> dict[str, Any]:
     return outcome(_clock, data.y_test, classifier.predict(data.X_test))
 
 
-def prediction(workload: Workload, data: Data, device: str, n_repeats: int = 15) -> dict[str, Any]:
+def prediction(
+    workload: Workload, data: Data, device: str, n_repeats: int = 15
+) -> dict[str, float]:
     """`predict` and `predict_proba` beside one call of the bare module on the same rows."""
     import torch
 
-    classifier = FedFocalClassifier(**{**_settings(workload, device), "n_rounds": 1})
+    classifier = FedFocalClassifier(**{**settings(workload, device), "n_rounds": 1})
     classifier.fit(data.X, data.y, clients=data.clients())
     X = data.X_test if workload.kind == "cnn" else data.X[:20_000]
-    module = classifier.module_
     torch.set_num_threads(1)
 
-    def bare() -> None:
+    def bare(X: Any) -> None:
         with torch.no_grad():
-            module(torch.from_numpy(X).to(device))
+            classifier.module_(torch.from_numpy(X).to(device))
 
-    calls = {
-        "module": bare,
-        "predict": classifier.predict,
-        "predict_proba": classifier.predict_proba,
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    calls = (bare, classifier.predict, classifier.predict_proba)
+    seconds = []
     for _ in range(n_repeats):
-        for name, call in calls.items():
-            clock = Clock(device)
+        clock = Clock(device)
+        for call in calls:
             clock.tick()
-            call() if name == "module" else call(X)
-            clock.tick()
-            seconds[name] += clock.spans()["rounds_cpu_s"]
-    ratio = {
-        name: statistics.median(np.divide(seconds[name], seconds["module"]).tolist())
-        for name in ("predict", "predict_proba")
-    }
+            call(X)
+        clock.tick()
+        seconds.append([cpu for _, cpu in clock.spans()])
     return {
-        "n_rows": len(X),
-        **{f"{name}_cpu_s": statistics.median(values) for name, values in seconds.items()},
-        **{f"{name}_to_module": value for name, value in ratio.items()},
+        "module_cpu_s": statistics.median(s[0] for s in seconds),
+        "predict_proba_cpu_s": statistics.median(s[2] for s in seconds),
+        "predict_to_module": statistics.median(s[1] / s[0] for s in seconds),
+        "predict_proba_to_module": statistics.median(s[2] / s[0] for s in seconds),
     }

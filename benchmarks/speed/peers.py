@@ -16,8 +16,7 @@ from typing import Any
 
 from benchmarks.speed.measure import MeasurementError
 
-# Which workloads each peer runs, and in how many rounds where the workload's own would take
-# minutes. A CPU time per round is known only where one process does all.
+# Which workloads each peer runs, and in how many rounds where its own would take minutes.
 PEERS: dict[str, dict[str, int | None]] = {
     "fedjax": {"W1": None, "W2": None, "W3": 3},
     "pfl": {"W1": None, "W2": None, "W3": 3},
@@ -26,52 +25,45 @@ PEERS: dict[str, dict[str, int | None]] = {
     "blazefl": {"W1": None, "W2": None},
     "flwr": {"W1": None, "W2": 5},
 }
-_MANY_PROCESSES = {"flwr"}
+_FIGURES = {
+    "round_wall_s": "steady",
+    "round_cpu_s": "steady_cpu",
+    "accuracy": "acc",
+    "wall_s": "wall",
+    "cpu_s": "cpu",
+    "rss_mb": "rss_mb",
+    "load": "load0",
+}
+
+
+def _folders() -> tuple[Path, Path]:
+    root = Path(os.environ.get("PEERS_ROOT", "nowhere")).resolve()
+    return root, Path(os.environ.get("PEERS_SCRIPTS", root / "scripts")).resolve()
 
 
 def installed() -> list[str]:
     """Peers that can be run here."""
     root, scripts = _folders()
-    if root is None or not (scripts / "measure.py").exists():
-        return []
-    return [name for name in PEERS if (root / "venvs" / name / "bin" / "python").exists()]
+    ready = (scripts / "measure.py").exists()
+    return [p for p in PEERS if ready and (root / "venvs" / p / "bin" / "python").exists()]
 
 
 def measure_peer(peer: str, workload: str) -> dict[str, Any]:
     """The record of `measure.measure` for a peer on a workload."""
     root, scripts = _folders()
-    assert root is not None
     rounds = PEERS[peer][workload]
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "runs.jsonl"
         command = [str(root / "venvs" / "base" / "bin" / "python"), "measure.py", peer, workload]
+        command += ["--rounds", str(rounds)] if rounds else []
+        env = {**os.environ, "PEERS_ROOT": str(root), "PEERS_OUT": str(lines)}
         done = subprocess.run(
-            command + (["--rounds", str(rounds)] if rounds else []),
-            cwd=scripts,
-            env={**os.environ, "PEERS_ROOT": str(root), "PEERS_OUT": str(lines)},
-            capture_output=True,
-            text=True,
-            check=False,
+            command, cwd=scripts, env=env, capture_output=True, text=True, check=False
         )
-        if not lines.exists():
-            raise MeasurementError(f"{peer} left no record:\n{done.stderr[-1000:]}")
-        found = json.loads(lines.read_text().splitlines()[-1])
+        found = json.loads(lines.read_text().splitlines()[-1]) if lines.exists() else {}
     if "steady" not in found:
-        raise MeasurementError(f"{peer} failed on {workload}:\n{found.get('error', '')[-1000:]}")
-    return {
-        "round_wall_s": found["steady"],
-        **({} if peer in _MANY_PROCESSES else {"round_cpu_s": found["steady_cpu"]}),
-        "accuracy": found["acc"],
-        "wall_s": found["wall"],
-        "cpu_s": found["cpu"],
-        "rss_mb": found["rss_mb"],
-        "load": found["load0"],
-    }
-
-
-def _folders() -> tuple[Path | None, Path]:
-    root = os.environ.get("PEERS_ROOT")
-    if not root:
-        return None, Path()
-    scripts = os.environ.get("PEERS_SCRIPTS") or Path(root) / "scripts"
-    return Path(root).resolve(), Path(scripts).resolve()
+        error = found.get("error", done.stderr)
+        raise MeasurementError(f"{peer} failed on {workload}:\n{error[-1000:]}")
+    if peer == "flwr":  # of many processes, whose CPU time in a round is not known
+        found.pop("steady_cpu", None)
+    return {name: found[theirs] for name, theirs in _FIGURES.items() if theirs in found}

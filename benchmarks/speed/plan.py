@@ -4,93 +4,57 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import workloads
-from benchmarks.speed.grid_search import Grid
 from benchmarks.speed.measure import measure
 from benchmarks.speed.peers import PEERS, measure_peer
-from benchmarks.speed.workloads import Workload
+from benchmarks.speed.workloads import FULL, QUICK, Workload
 
-LABELS = {
-    "fed_focal": "FedFocalClassifier, client_gamma=0",
-    "focusing": "FedFocalClassifier, with client focusing",
-    "threads": "FedFocalClassifier, client_gamma=0, a thread for each core",
-    "cross_entropy": "FederatedClassifier, cross-entropy",
-    "sequential": "sequential PyTorch FedAvg loop",
-    "centralised": "centralised PyTorch SGD",
-    "sklearn_mlp": "scikit-learn MLPClassifier.partial_fit, centralised",
-    "fedjax": "FedJAX",
-    "pfl": "pfl-research",
-    "fluke": "fluke",
-    "fedlab": "FedLab",
-    "blazefl": "BlazeFL",
-    "flwr": "Flower simulation (Ray)",
-    "imports": "import of torch and scikit-learn alone",
-}
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement of a pass.
-
-    Attributes
-    ----------
-    workload : str
-        Name of the workload, or "grid".
-    contender : str
-        "limit", "prediction", a key of `LABELS`, or for the grid search "n_jobs=…".
-    settings : Workload or Grid
-        What exactly is run.
-    """
+    """One measurement of a pass: what `measure` is to run, and under which name it is kept."""
 
     workload: str
     contender: str
-    settings: Workload | Grid
+    spec: dict[str, Any]
 
-    def run(self, data_dir: Path, device: str) -> dict[str, Any]:
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.workload, self.contender
+
+    def run(self) -> Record:
         if self.contender in PEERS:
             return measure_peer(self.contender, self.workload)
-        if isinstance(self.settings, Grid):
-            return measure({"contender": "grid", "grid": asdict(self.settings)})
-        workloads.cool(self.settings, data_dir)
-        spec = {"workload": asdict(self.settings), "data_dir": str(data_dir), "device": device}
-        return measure({"contender": self.contender, **spec})
+        return measure(self.spec)
 
 
-def tasks(quick: bool, peers: list[str], heart_path: str | None) -> list[Task]:
+def tasks(quick: bool, peers: list[str], data_dir: Path, device: str = "cpu") -> list[Task]:
     """All measurements of one pass, in order."""
     found = []
-    for workload in workloads.QUICK if quick else workloads.FULL:
+    for workload in QUICK if quick else FULL:
+        spec = {"workload": asdict(workload), "data_dir": str(data_dir), "device": device}
         contenders = _contenders(workload, quick)
         if not workload.scaled and not quick:
             contenders += [p for p in peers if workload.name in PEERS[p]]
-        found += [Task(workload.name, contender, workload) for contender in contenders]
-    grid = Grid(heart_path=heart_path)
-    if quick:
-        grid = replace(grid, gammas=(0.0, 2.0), n_folds=2, n_rounds=3)
-    found += [Task("grid", f"n_jobs={n}", replace(grid, n_jobs=n)) for n in (1, 2)]
+        found += [Task(workload.name, c, {"contender": c, **spec}) for c in contenders]
+    shorter = {"gammas": (0.0, 2.0), "n_folds": 2, "n_rounds": 3} if quick else {}
+    for n in (1, 2):
+        name, grid = f"n_jobs={n}", {"n_jobs": n, **shorter}
+        found.append(Task("grid", name, {"contender": name, "grid": grid}))
     return found
 
 
 def _contenders(workload: Workload, quick: bool) -> list[str]:
     if workload.scaled or (quick and workload.name != "W1"):  # quick: everything once
-        return ["fed_focal", "sequential"]
-    mlp = workload.kind == "mlp"
-    return [
-        "limit",
-        "fed_focal",
-        "focusing",
-        "threads",
-        *(["cross_entropy"] if mlp else []),
-        "sequential",
-        "centralised",
-        *(["sklearn_mlp"] if mlp else []),
-        *(["imports"] if workload.name == "W1" else []),
-        "prediction",
-    ]
+        return ["default", "sequential"]
+    found = ["limit", "default", "unfocused", "threads", "sequential", "centralised"]
+    found += ["cross_entropy", "sklearn_mlp"] if workload.kind == "mlp" else []
+    return [*found, *(["imports"] if workload.name == "W1" else []), "prediction"]
 
 
 def chosen(all_tasks: list[Task], only: list[str], contenders: list[str]) -> list[Task]:
@@ -98,59 +62,51 @@ def chosen(all_tasks: list[Task], only: list[str], contenders: list[str]) -> lis
 
     "scale" stands for all W2x… workloads, "grid" for the grid search.
     """
-    known = {t.workload for t in all_tasks} | {"scale"}
-    unknown = set(only) - known
-    if unknown:
-        raise ValueError(f"No workload {sorted(unknown)}; there are {sorted(known)}.")
+    _known("workload", only, {t.workload for t in all_tasks} | {"scale"})
     found = [
         t
         for t in all_tasks
         if not only or t.workload in only or ("scale" in only and t.workload.startswith("W2x"))
     ]
-    unknown = set(contenders) - {t.contender for t in found}
-    if unknown:
-        raise ValueError(
-            f"No contender {sorted(unknown)}; there are {sorted({t.contender for t in found})}."
-        )
+    _known("contender", contenders, {t.contender for t in found})
     return [t for t in found if not contenders or t.contender in contenders]
 
 
-def prepare_data(todo: list[Task], data_dir: Path) -> None:
+def _known(kind: str, names: list[str], known: set[str]) -> None:
+    if unknown := set(names) - known:
+        raise SystemExit(f"No {kind} {sorted(unknown)}; there are {sorted(known)}.")
+
+
+def prepare(todo: list[Task]) -> None:
     """Write the data files, in processes of their own."""
-    done: set[str] = set()
-    for task in todo:
-        if isinstance(task.settings, Workload) and task.workload not in done:
-            done.add(task.workload)
-            spec = {"workload": asdict(task.settings), "data_dir": str(data_dir)}
-            measure({"contender": "prepare", **spec})
+    for spec in {t.workload: t.spec for t in todo if "workload" in t.spec}.values():
+        measure({**spec, "contender": "prepare"})
 
 
 # -- the file of records: one JSON object a line ----------------------------------------------
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[Record]:
     """All records of the file; none where there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def append(path: Path, record: dict[str, Any]) -> None:
+def append(path: Path, *records: Record) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+        file.writelines(json.dumps(record) + "\n" for record in records)
 
 
 def forget(path: Path, todo: list[Task]) -> None:
     """Drop the records of the tasks, which are to be measured anew."""
-    names = {(t.workload, t.contender) for t in todo}
+    names = {t.key for t in todo}
     kept = [r for r in read(path) if (r["workload"], r["contender"]) not in names]
-    path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    path.unlink(missing_ok=True)
+    append(path, *kept)
 
 
 def missing(path: Path, todo: list[Task], n_passes: int) -> Iterator[tuple[int, Task]]:
     """Passes and tasks that have no record: pass by pass, so that contenders take turns."""
     have = {(r["pass"], r["workload"], r["contender"]) for r in read(path)}
     for number in range(n_passes):
-        for task in todo:
-            if (number, task.workload, task.contender) not in have:
-                yield number, task
+        yield from ((number, task) for task in todo if (number, *task.key) not in have)

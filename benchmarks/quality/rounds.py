@@ -1,101 +1,18 @@
-"""Published methods that the package does not carry, built on its public parts."""
+"""Published methods that change the rows or the weights of the clients in every round."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
-from torch import Tensor
 
 from skfedfocal import FederatedClassifier, FederatedTrainingError
-from skfedfocal.losses import CrossEntropyLoss, Loss
 
-from .datasets import Task
+from .sets import Task
 
-
-class RestrictedSoftmaxLoss(Loss):
-    """FedRS: logits of the classes that a client lacks are scaled down in its softmax.
-
-    Parameters
-    ----------
-    alpha : float, default=0.5
-        Factor on the logits of missing classes, in [0, 1]; 1 is cross-entropy.
-
-    References
-    ----------
-    .. [1] X.-C. Li, D.-C. Zhan, "FedRS: federated learning with restricted softmax for label
-       distribution non-IID data", KDD 2021.
-    """
-
-    counts = "local"
-    _parameter_constraints = {"alpha": [Interval(Real, 0, 1, closed="both")]}
-
-    def __init__(self, alpha: float = 0.5):
-        self.alpha = alpha
-
-    def constants(self, counts: Tensor) -> Tensor:
-        return torch.where(counts > 0, 1.0, float(self.alpha)).to(counts)
-
-    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
-        return CrossEntropyLoss()(logits if constants is None else logits * constants, y)
-
-    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
-        return torch.log_softmax(logits, -1)
-
-
-class CalibratedLogitsLoss(Loss):
-    r"""FedLC: cross-entropy on :math:`z_c - \tau n_{k,c}^{-1/4}`, with the client's own counts.
-
-    As in the authors' code a missing class counts 1e-8 rows, which takes it out of the softmax.
-
-    Parameters
-    ----------
-    tau : float, default=1.0
-        Strength of the calibration, at least 0; 0 is cross-entropy.
-
-    References
-    ----------
-    .. [1] J. Zhang et al., "Federated learning with label distribution skew via logits
-       calibration", ICML 2022.
-    """
-
-    counts = "local"
-    _parameter_constraints = {"tau": [Interval(Real, 0, None, closed="left")]}
-
-    def __init__(self, tau: float = 1.0):
-        self.tau = tau
-
-    def constants(self, counts: Tensor) -> Tensor:
-        return -self.tau * counts.clamp(min=1e-8) ** -0.25
-
-    def __call__(self, logits: Tensor, y: Tensor, constants: Tensor | None = None) -> Tensor:
-        return CrossEntropyLoss()(logits if constants is None else logits + constants, y)
-
-    def gradient(
-        self, logits: Tensor, y: Tensor, constants: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return CrossEntropyLoss().gradient(
-            logits if constants is None else logits + constants, y, None
-        )
-
-    def log_posterior(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
-        return torch.log_softmax(logits, -1)
-
-
-def effective_number_weights(task: Task, beta: float) -> dict[int, float]:
-    """Weights ``(1 - beta) / (1 - beta ** n_c)`` (Cui et al., CVPR 2019), rows 1 on average."""
-    counts = np.bincount(task.y, minlength=task.n_classes)
-    weights = (1 - beta) / (1 - beta ** np.maximum(counts, 1))
-    weights = weights * counts.sum() / (weights @ counts)
-    return dict(enumerate(weights.tolist()))
-
-
-# -- methods that change the rows or weights of each round -----------------------------------
+_COHORTS, _SAMPLING = 11, 12  # streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -128,10 +45,8 @@ def fit_round_by_round(
     model.set_params(clients_per_round=1.0)
     for _ in range(model.n_rounds):
         drawn = np.sort(rng.choice(len(ids), n_selected, replace=False))
-        cohort = Cohort(drawn, [rows_of[k] for k in drawn])
-        rows, weights = plan(model, task, cohort)
-        taken = np.concatenate(rows)
-        sizes = [len(r) for r in rows]
+        rows, weights = plan(model, task, Cohort(drawn, [rows_of[k] for k in drawn]))
+        taken, sizes = np.concatenate(rows), [len(r) for r in rows]
         model.partial_fit(
             task.X[taken],
             task.y[taken],
@@ -140,9 +55,6 @@ def fit_round_by_round(
             clients=np.repeat(drawn, sizes),
         )
     return model
-
-
-_COHORTS, _SAMPLING = 11, 12  # streams of random numbers
 
 
 class BalancedSampling:
@@ -180,8 +92,7 @@ class Climb:
     """
 
     def __init__(self, eta: float = 0.1, eps: float = 0.1):
-        self.eta = eta
-        self.eps = eps
+        self.eta, self.eps = eta, eps
         self.multipliers: dict[int, float] = {}
 
     def __call__(
@@ -189,7 +100,7 @@ class Climb:
     ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
         known = np.array([self.multipliers.get(int(k), 0.0) for k in cohort.clients])
         if hasattr(model, "classes_"):  # before the first round there is no model to judge
-            losses = self._losses(model, task, cohort)
+            losses = _losses(model, task, cohort)
             if not np.isfinite(losses).all():
                 raise FederatedTrainingError("The probabilities are no numbers any more.")
             ascent = self.eta * (losses - losses.mean() - self.eps) / len(losses)
@@ -197,9 +108,10 @@ class Climb:
             self.multipliers.update(zip(cohort.clients.tolist(), known.tolist(), strict=True))
         return cohort.rows, np.maximum(1 + known - known.mean(), 1e-3)
 
-    def _losses(self, model: FederatedClassifier, task: Task, cohort: Cohort) -> NDArray:
-        taken = np.concatenate(cohort.rows)
-        p = model.predict_proba(task.X[taken])[np.arange(len(taken)), task.y[taken]]
-        starts = np.cumsum([0, *(len(r) for r in cohort.rows[:-1])])
-        sums = np.add.reduceat(-np.log(np.maximum(p, 1e-30)), starts)
-        return sums / [len(r) for r in cohort.rows]
+
+def _losses(model: FederatedClassifier, task: Task, cohort: Cohort) -> NDArray[np.float64]:
+    """Mean log-loss of each client of the cohort."""
+    taken = np.concatenate(cohort.rows)
+    p = model.predict_proba(task.X[taken])[np.arange(len(taken)), task.y[taken]]
+    starts = np.cumsum([0, *(len(r) for r in cohort.rows[:-1])])
+    return np.add.reduceat(-np.log(np.maximum(p, 1e-30)), starts) / [len(r) for r in cohort.rows]

@@ -5,10 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_engines import every_module, plan_of, rows_for
+from test_engines import every_module, plan_of, rows_for, task_of
 from torch.func import functional_call
 
-from skfedfocal._module import flatten
 from skfedfocal.engines import VectorizedEngine
 from skfedfocal.engines._batches import Batch
 from skfedfocal.engines._deltas import DenseDeltas, StackedDeltas
@@ -92,7 +91,7 @@ def test_norms_of_rows_times_derivatives(data, dtype, m, r, biased, others, canc
 def test_norms_are_those_of_the_updates(name):
     rows, make = rows_for(name)
     module = make()
-    for reply in VectorizedEngine(module, rows).train(flatten(module), np.arange(6), 0, plan_of()):
+    for reply in VectorizedEngine(module, rows).train(task_of(module)):
         wanted = reply.deltas.norm(dim=1).numpy()
         assert (wanted > 0).all()
         np.testing.assert_allclose(reply._deltas.norms(), wanted, rtol=1e-10)

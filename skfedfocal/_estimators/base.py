@@ -36,7 +36,6 @@ from skfedfocal._training.state import TrainingState, columns, packed, unpacked
 from skfedfocal._training.training import Patience, Training
 from skfedfocal._version import __version__
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
-from skfedfocal.display import estimator_html
 from skfedfocal.engines import ENGINES, Engine, Traffic
 from skfedfocal.losses import Loss, check_loss
 from skfedfocal.selection import SELECTIONS, Selection
@@ -46,7 +45,6 @@ from skfedfocal.strategies import STRATEGIES, Strategy
 class BaseFederatedClassifier(FederatedPredictor):
     """All of a federated classifier but its loss and class weights, which subclasses choose."""
 
-    _html_repr = estimator_html
     over_sites: ClassVar[bool] = True  # whether sites can be trained on with it
     warm_start: bool
     history_: dict[str, NDArray[Any]]
@@ -445,6 +443,11 @@ class BaseFederatedClassifier(FederatedPredictor):
         self._check_parts()
 
     # -- scikit-learn --------------------------------------------------------------------------
+
+    def _html_repr(self) -> str:
+        from skfedfocal.display import estimator_html
+
+        return estimator_html(self)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

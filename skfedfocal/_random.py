@@ -6,6 +6,8 @@ order of calls nor on who else takes part; and the process's own generators stay
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,3 +69,8 @@ def layers_seed(seed: int, round_: int, client: int) -> int:
 def validation_generator(seed: int) -> np.random.Generator:
     """For the rounding of how many rows validate."""
     return np.random.default_rng([seed, VALIDATION])
+
+
+def noise_key(*counters: int) -> bytes:
+    """Key of 32 bytes for the noise of an experiment: a seed and what it is drawn for."""
+    return hashlib.sha256(repr(("noise", *map(int, counters))).encode()).digest()

@@ -118,9 +118,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     epsilon : float
         By the analytic Gaussian mechanism (Balle, Wang 2018).
     """
-    from dp_accounting import get_epsilon_gaussian
-
-    return float(get_epsilon_gaussian(1 / mu, delta)) if mu > 0 else 0.0
+    return float(_library().get_epsilon_gaussian(1 / mu, delta)) if mu > 0 else 0.0
 
 
 # -- sampled releases: privacy loss distributions, or Renyi divergences ----------------------------
@@ -128,8 +126,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
 def privacy_loss(events: Sequence[Event]) -> Any:
     """Distribution of the privacy loss of all events, adding or removing one unit."""
-    from dp_accounting.pld import privacy_loss_distribution as pld
-
+    pld = _library().pld.privacy_loss_distribution
     interval = _interval(events)
     total = None
     full = [event for event in events if event.sampling_rate == 1]
@@ -178,13 +175,23 @@ def _loss_at(event: Event) -> tuple[float, float]:
 
 
 def _rdp(events: Sequence[Event]) -> Any:
-    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
-    from dp_accounting.rdp import RdpAccountant
-
-    accountant = RdpAccountant()
+    library = _library()
+    accountant = library.rdp.RdpAccountant()
     for event in events:
-        release = GaussianDpEvent(event.noise_multiplier)
+        release = library.GaussianDpEvent(event.noise_multiplier)
         if event.sampling_rate < 1:
-            release = PoissonSampledDpEvent(event.sampling_rate, release)
+            release = library.PoissonSampledDpEvent(event.sampling_rate, release)
         accountant.compose(release, int(event.steps))
     return accountant
+
+
+def _library() -> Any:
+    """Import the accountants when they are needed: they take a third of a second."""
+    try:
+        import dp_accounting
+        from dp_accounting import pld, rdp  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "Accounting for privacy needs dp-accounting: pip install 'skfedfocal[privacy]'."
+        ) from error
+    return dp_accounting

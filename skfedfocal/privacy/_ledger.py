@@ -90,7 +90,7 @@ class Ledger:
         of : str, default="steps"
             What is released: "steps", "label_counts", "moments" or any other word.
         """
-        self._append(Event(float(noise_multiplier), float(sampling_rate), int(steps), of))
+        self.record(Event(float(noise_multiplier), float(sampling_rate), int(steps), of))
 
     def epsilon(self, delta: float) -> float:
         """Return the epsilon of all releases together, at `delta`; infinite without noise."""
@@ -121,7 +121,7 @@ class Ledger:
             )
         both = Ledger(self.unit, accountant=later.accountant)
         for event in [*self.events, *later.events]:
-            both._append(event)
+            both.record(event)
         return both
 
     def to_plain(self) -> dict[str, Any]:
@@ -166,11 +166,11 @@ class Ledger:
             )
         ledger = cls(plain["unit"], accountant=plain["accountant"])
         for event in _events(plain["events"]):
-            ledger._append(event)
+            ledger.record(event)
         return ledger
 
-    def _append(self, event: Event) -> None:
-        """Count equal releases once, wherever they stand: their order does not matter."""
+    def record(self, event: Event) -> None:
+        """Write down one event, before it is released; equal ones are counted together."""
         for place, known in enumerate(self.events):
             if asdict(known) | {"steps": 0} == asdict(event) | {"steps": 0}:
                 self.events[place] = Event(

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from skfedfocal._random import noise_key
 
-# Bytes of keystream at a time: what is made of it stays in the processor's second cache.
-_CHUNK = 1 << 18
+# Bytes of keystream at a time, which bounds the memory that is held beside the result.
+_CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
 _REFINED = 1 << 10
 
 
@@ -65,8 +66,7 @@ class NoiseSource:
     def _start(self) -> None:
         self._process = os.getpid()
         self._keystream = _keystream(noise_key(*self._seed) if self._seed else os.urandom(32))
-        self._zeros = bytes(_CHUNK)
-        self._buffer = bytearray(_CHUNK)
+        self._buffer = bytearray()
 
     def normal(
         self,
@@ -166,7 +166,9 @@ class NoiseSource:
         """Overwrite the buffer with the next n bytes of keystream."""
         if os.getpid() != self._process and not self._seed:
             self._start()
-        self._keystream.update_into(memoryview(self._zeros)[:n], memoryview(self._buffer)[:n])
+        if len(self._buffer) < n:
+            self._buffer = bytearray(n)
+        self._keystream.update_into(memoryview(_ZEROS)[:n], memoryview(self._buffer)[:n])
         return self._buffer
 
     def __reduce__(self) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Audits: they find what leaks, in the measure in which it leaks, and nothing where nothing does."""
+"""Audits: they find what leaks, as much as leaks, and nothing where nothing does."""
 
 import numpy as np
 import pytest

@@ -45,7 +45,8 @@ def test_small_words_become_uniform_between_their_neighbours():
     refined = words.clone()
     NoiseSource()._refine(refined)
     added = (refined - words).double().numpy()
-    assert added.min() > 0
+    assert refined.min() > 0  # of which a logarithm is taken
+    assert added.min() >= 0
     assert added.max() <= 1
     assert kstest(added, "uniform").pvalue > RISK
 

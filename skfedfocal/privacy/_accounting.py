@@ -23,7 +23,7 @@ _POINTS = 30_000  # of one step's privacy loss, beyond which a finer interval is
 class Event:
     """Equal Gaussian releases, each of a fresh random sample of the units.
 
-    Parameters
+    Attributes
     ----------
     noise_multiplier : float
         Standard deviation of the noise over the most that one unit can change the released sum,

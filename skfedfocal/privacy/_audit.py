@@ -19,7 +19,7 @@ _SHARES = (0.02, 0.1, 0.3, 1.0)  # of the canaries that are guessed about
 class AuditResult:
     """What an audit found.
 
-    Parameters
+    Attributes
     ----------
     epsilon : float
         Estimate, from scores taken to be normal.

@@ -25,19 +25,19 @@ class ClientLevelDP(Mechanism):
     Parameters
     ----------
     noise_multiplier : float or None, default=None
-        z, at least 0. Exactly one of this and `target_epsilon` is given; 0 is no privacy.
+        Noise z, at least 0. Exactly one of this and `target_epsilon` is given; 0 is no privacy.
     target_epsilon : float or None, default=None
         What the whole training may spend; the least noise is found for it.
     delta : float or None, default=None
         In (0, 1), and below one over the number of clients. None takes the power of ten below that.
     clip_norm : float or "adaptive", default=1.0
-        C, greater than 0; about twice the median norm of an update is right. "adaptive" steers it
+        Norm C, greater than 0; about twice the median norm of an update is right. "adaptive" steers it
         towards `quantile` of the norms, from a count with noise of its own.
     quantile : float, default=0.8
         For "adaptive": share of the updates that shall be within the norm, in (0, 1). The median,
         which its authors recommend, clips too much of what rare classes have to say.
     sampling_rate : float, default=1.0
-        q, in (0, 1]. 1 where clients are few; then few rounds and a small model.
+        Chance q of each client to be in a round, in (0, 1]; 1 where clients are few; then few rounds and a small model.
     trust : {"distributed", "server"}, default="server"
         Who adds the noise: "distributed", each client a share, which is enough in the sum that
         secure aggregation releases; "server", the server, which sees updates in the clear.

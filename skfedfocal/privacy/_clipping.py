@@ -34,7 +34,7 @@ def clip_factors(norms: Tensor, clip_norm: float) -> Tensor:
         1 for a zero vector, and 0 where a norm is not finite: such a vector must be replaced by
         zeros, and never left out, which its value would then decide.
     """
-    factors = (clip_norm / norms).clamp(max=1.0)
+    factors = torch.where(norms <= clip_norm, 1.0, clip_norm / norms)
     return torch.where(norms.isfinite(), factors, 0.0)
 
 
@@ -82,7 +82,7 @@ def split_noise(noise_multiplier: float, expected: float) -> tuple[float, float]
     Parameters
     ----------
     noise_multiplier : float
-        z, of both together.
+        Noise z of both together.
     expected : float
         Expected number of clients in the sum.
 

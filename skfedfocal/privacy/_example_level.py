@@ -21,15 +21,15 @@ class ExampleLevelDP(Mechanism):
     Parameters
     ----------
     noise_multiplier : float or None, default=None
-        z, at least 0. Exactly one of this and `target_epsilon` is given; 0 is no privacy.
+        Noise z, at least 0. Exactly one of this and `target_epsilon` is given; 0 is no privacy.
     target_epsilon : float or None, default=None
         What the whole training may spend; the least noise is found for it.
     delta : float or None, default=None
         In (0, 1), and below one over the number of rows. None takes the power of ten below that.
     clip_norm : float, default=1.0
-        C, greater than 0.
+        Norm C, greater than 0.
     sampling_rate : float, default=0.3
-        q, in (0, 1]. Larger batches are better for privacy at the same epsilon, and for speed.
+        Chance q of each row to be in a step, in (0, 1]. Larger batches are better for privacy at the same epsilon, and for speed.
     trust : {"local", "distributed", "server"}, default="local"
         Who adds the noise. "local": each site all of it, to what it releases; the site trusts
         nobody. "distributed": each site a share, which is enough in the sum that secure
@@ -130,10 +130,12 @@ class ExampleLevelDP(Mechanism):
 
         Parameters
         ----------
-        n_rounds, steps_per_round : int
-            Number of rounds, and of steps of each site in a round.
+        n_rounds : int
+            Number of rounds.
         n_clients : int
             Number of sites, all of which take part in each round.
+        steps_per_round : int, default=1
+            Number of steps of each site in a round.
         n_rows : int or None, default=None
             Number of rows, against which delta is checked: of all sites, or with "local" of the
             smallest.

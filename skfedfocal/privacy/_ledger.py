@@ -23,7 +23,7 @@ class Ledger:
     The ledger is written before each release, so that a crash never forgets one, and goes on
     through `partial_fit` and `warm_start`.
 
-    Parameters
+    Attributes
     ----------
     unit : {"example", "client"}
         What one neighbour has and the other has not: one row, or all rows of one client.

@@ -15,7 +15,7 @@ from skfedfocal.privacy._noise import NoiseSource
 class NoisySum:
     """A sum over clients that is released with noise.
 
-    Parameters
+    Attributes
     ----------
     bound : float
         Most that one unit may change the sum.
@@ -37,7 +37,7 @@ class NoisySum:
 class PrivateStep:
     """One step of a private training: who is in it, the bound, the noise and the denominator.
 
-    Parameters
+    Attributes
     ----------
     unit : {"example", "client"}
         Whose influence is bounded: that of each row's gradient, or of each client's update.
@@ -91,7 +91,7 @@ class PrivateStep:
 class PrivacyPlan:
     """A mechanism's parameters, settled for a training.
 
-    Parameters
+    Attributes
     ----------
     noise_multiplier : float
         Noise of a step over the most that one unit can change its sum, all that the step releases

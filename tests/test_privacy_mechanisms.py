@@ -157,6 +157,14 @@ def test_noise_is_where_the_trust_is_and_enough_of_it():
         total(trust="distributed", n_honest=6)
 
 
+@pytest.mark.parametrize("trust", ["distributed", "server"])
+def test_noise_on_sums_covers_one_step_between_two_sums(trust):
+    with pytest.raises(ValueError, match="one local step"):
+        ExampleLevelDP(1.0, trust=trust).plan(9, n_clients=4, n_rows=900, steps_per_round=2)
+    ExampleLevelDP(1.0, trust=trust).plan(9, n_clients=4, n_rows=900)
+    ExampleLevelDP(1.0).plan(9, n_clients=4, n_rows=900, steps_per_round=2)
+
+
 def test_sampled_clients_that_share_the_noise_need_a_least_number():
     with pytest.raises(InvalidParameterError, match="n_honest"):
         ClientLevelDP(1.0, trust="distributed", sampling_rate=0.1).check_params()

@@ -31,13 +31,14 @@ class ClientLevelDP(Mechanism):
     delta : float or None, default=None
         In (0, 1), and below one over the number of clients. None takes the power of ten below that.
     clip_norm : float or "adaptive", default=1.0
-        Norm C, greater than 0; about twice the median norm of an update is right. "adaptive" steers it
-        towards `quantile` of the norms, from a count with noise of its own.
+        Norm C, greater than 0; about twice the median norm of an update is right. "adaptive"
+        steers it towards `quantile` of the norms, from a count with noise of its own.
     quantile : float, default=0.8
         For "adaptive": share of the updates that shall be within the norm, in (0, 1). The median,
         which its authors recommend, clips too much of what rare classes have to say.
     sampling_rate : float, default=1.0
-        Chance q of each client to be in a round, in (0, 1]; 1 where clients are few; then few rounds and a small model.
+        Chance q of each client to be in a round, in (0, 1]. 1 where clients are few; then few
+        rounds and a small model.
     trust : {"distributed", "server"}, default="server"
         Who adds the noise: "distributed", each client a share, which is enough in the sum that
         secure aggregation releases; "server", the server, which sees updates in the clear.

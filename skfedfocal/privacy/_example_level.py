@@ -29,7 +29,8 @@ class ExampleLevelDP(Mechanism):
     clip_norm : float, default=1.0
         Norm C, greater than 0.
     sampling_rate : float, default=0.3
-        Chance q of each row to be in a step, in (0, 1]. Larger batches are better for privacy at the same epsilon, and for speed.
+        Chance q of each row to be in a step, in (0, 1]. Larger batches are more accurate at the
+        same epsilon, and faster.
     trust : {"local", "distributed", "server"}, default="local"
         Who adds the noise. "local": each site all of it, to what it releases; the site trusts
         nobody. "distributed": each site a share, which is enough in the sum that secure
@@ -135,7 +136,8 @@ class ExampleLevelDP(Mechanism):
         n_clients : int
             Number of sites, all of which take part in each round.
         steps_per_round : int, default=1
-            Number of steps of each site in a round.
+            Number of steps of each site in a round: 1, but for "local", since noise that is added
+            to a sum over sites does not cover what a site did between two sums.
         n_rows : int or None, default=None
             Number of rows, against which delta is checked: of all sites, or with "local" of the
             smallest.
@@ -150,6 +152,12 @@ class ExampleLevelDP(Mechanism):
             With the releases to record and the step to take.
         """
         self.check_params()
+        if self.trust != "local" and steps_per_round != 1:
+            raise ValueError(
+                f"ExampleLevelDP(trust={self.trust!r}) adds noise to sums over sites, one for each "
+                f"step, and cannot cover {steps_per_round} steps between two sums. Train with one "
+                "local step a round, or set trust='local'."
+            )
         n_honest = honest_clients(self.n_honest, n_clients)
         delta = self._settle_delta(n_rows)
         previous = Ledger(self.unit) if previous is None else previous

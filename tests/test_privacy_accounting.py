@@ -128,6 +128,13 @@ def test_more_noise_fewer_steps_and_rarer_sampling_never_cost_more(z, q, steps, 
     assert epsilon_of([Event(z, q, steps)], 2 * delta) <= epsilon + 1e-6
 
 
+def test_the_method_is_the_closed_form_distributions_or_for_long_runs_divergences():
+    for steps, q, method in ((100, 1.0, "gaussian"), (10**6, 0.01, "pld"), (10**7, 0.01, "rdp")):
+        ledger = Ledger("example", [Event(3.0, steps=7), Event(50.0, q, steps)])
+        assert ledger.to_plain()["method"] == method
+    assert ledger.epsilon(1e-6) == Ledger("example", ledger.events, "rdp").epsilon(1e-6)
+
+
 def test_no_release_costs_nothing_and_no_noise_everything():
     assert Ledger("client").epsilon(1e-5) == 0
     ledger = Ledger("client")

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
-ACCOUNTANTS = ("pld", "rdp")
+ACCOUNTANTS = ("auto", "pld", "rdp")
 STEPS = "steps"
 
-# The discretisation of a privacy loss may add this share to epsilon, always upwards.
+_MOST_STEPS = 1_000_000  # to be composed as distributions: ten times more take a minute
+# The share that the discretisation of losses may add to epsilon, always upwards: as a rule, and
+# where keeping to it would cost more than the accountant's own interval does.
 _TOLERANCE = 5e-5
+_LONG_TOLERANCE = 1e-3
 _DEFAULT_INTERVAL = 1e-4  # of the accountant itself
 _COARSEST = 1e-3
 _POINTS = 30_000  # of one step's privacy loss, beyond which a finer interval is too dear
@@ -56,19 +59,30 @@ class Event:
         return "all" if self.sampling_rate == 1 else "poisson"
 
 
-def epsilon_of(events: Sequence[Event], delta: float, accountant: str = "pld") -> float:
+def epsilon_of(events: Sequence[Event], delta: float, accountant: str = "auto") -> float:
     """Return the epsilon, at this delta, of all events together."""
     check_delta(delta)
     if not events:
         return 0.0
     if any(event.noise_multiplier == 0 for event in events):
         return math.inf
-    if all(event.sampling_rate == 1 for event in events):
+    method = method_for(events, accountant)
+    if method == "gaussian":
         return gaussian_epsilon(gaussian_mu(events), delta)
-    if accountant == "rdp":
+    if method == "rdp":
         return _rdp(events).get_epsilon(delta)
     # The guarantee never needs less than 0, which rounding in the accountant can give.
     return max(0.0, float(privacy_loss(events).get_epsilon_for_delta(delta)))
+
+
+def method_for(events: Sequence[Event], accountant: str) -> str:
+    """Return what an epsilon comes from: "gaussian" (the closed form), "pld" or "rdp"."""
+    sampled = [event.steps for event in events if event.sampling_rate < 1]
+    if not sampled:
+        return "gaussian"
+    if accountant == "auto":
+        return "rdp" if sum(sampled) > _MOST_STEPS else "pld"
+    return accountant
 
 
 def check_delta(delta: float, n_units: int | None = None) -> None:
@@ -147,18 +161,19 @@ def privacy_loss(events: Sequence[Event]) -> Any:
 
 
 def _interval(events: Sequence[Event]) -> float:
-    """Widest grid of losses whose rounding stays within the tolerance.
+    """Width of the grid of losses whose rounding stays within the tolerance.
 
     Rounding to a grid of width h adds h**2 / 12 to the variance of each step's loss, and epsilon
     grows about as the sum of the variances does. Short runs allow a grid ten times wider than the
-    accountant's own; a long run of tiny steps may need a finer one, taken where that is cheap.
+    accountant's own; very long ones of tiny steps need a finer one, taken where that is cheap.
     """
     steps = sum(event.steps for event in events)
     moments = [(_loss_at(event), event.steps) for event in events]
     variance = sum(count * variance for (variance, _), count in moments)
     span = max(width for (_, width), _ in moments)
     wanted = math.sqrt(12 * _TOLERANCE * variance / steps)
-    finest = min(_DEFAULT_INTERVAL, span / _POINTS)
+    longest = math.sqrt(12 * _LONG_TOLERANCE * variance / steps)
+    finest = min(_DEFAULT_INTERVAL, max(longest, span / _POINTS))
     return min(_COARSEST, max(wanted, finest))
 
 

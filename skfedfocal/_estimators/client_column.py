@@ -11,7 +11,6 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, _fit_context, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
-from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -25,6 +24,7 @@ from skfedfocal._data.columns import (
 )
 from skfedfocal._data.inputs import as_before_on_error, as_rows, plain
 from skfedfocal._estimators.handing_on import hand_on
+from skfedfocal._sklearn import HasMethods
 
 
 def _inner_has(method: str) -> Callable[[Any], bool]:

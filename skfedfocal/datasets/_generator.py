@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
 
+from skfedfocal._sklearn import Interval, validate_params
 from skfedfocal.partition import iid_partition, quantity_skew_partition, split_classes
 
 _POSITIVE = [Interval(Integral, 1, None, closed="left")]

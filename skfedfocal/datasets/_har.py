@@ -11,8 +11,8 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import validate_params
 
+from skfedfocal._sklearn import validate_params
 from skfedfocal.datasets._bunch import as_bunch
 from skfedfocal.datasets._remote import RemoteFile, local_file
 

@@ -10,8 +10,8 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions, validate_params
 
+from skfedfocal._sklearn import StrOptions, validate_params
 from skfedfocal.datasets._bunch import as_bunch
 from skfedfocal.datasets._har import FETCHED
 from skfedfocal.datasets._remote import RemoteFile, local_file

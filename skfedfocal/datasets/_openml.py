@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import fetch_openml
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from skfedfocal._sklearn import Interval, StrOptions, validate_params
 from skfedfocal.datasets._bunch import as_bunch
 from skfedfocal.datasets._har import FETCHED
 from skfedfocal.datasets._remote import check, folder_of, missing

@@ -23,6 +23,7 @@ from skfedfocal._data.rows import FederatedRows, dense_rows
 from skfedfocal._data.validation import validation_rows
 from skfedfocal._estimators.prediction import FederatedPredictor
 from skfedfocal._estimators.rows import checked_rows, device_of, encoded
+from skfedfocal._estimators.scales import warn_if_unscaled
 from skfedfocal._module import build_module, module_name, takes_indices
 from skfedfocal._module_check import check_module
 from skfedfocal._plain import plain_or_repr
@@ -266,6 +267,9 @@ class BaseFederatedClassifier(FederatedPredictor):
                 "rows (a hash of them)": data,
             },
         )
+        if not go_on:
+            names = getattr(self, "feature_names_in_", None)
+            warn_if_unscaled(self.history_["loss"][0], len(classes), X, names)
 
     def _train_over(
         self,

@@ -21,6 +21,7 @@ from torch import nn
 from skfedfocal._data.moments import Moments, column_moments, standard_scale
 from skfedfocal._data.queries import Sizes, settle
 from skfedfocal._estimators.base import BaseFederatedClassifier
+from skfedfocal._estimators.scales import warn_if_unscaled
 from skfedfocal._module import module_name, takes_indices
 from skfedfocal._module_check import check_module
 from skfedfocal._plain import to_plain
@@ -170,6 +171,7 @@ class Coordinator:
                     "rows (a hash of them)": data,
                 },
             )
+            warn_if_unscaled(classifier.history_["loss"][0], len(classes))
         except TooFewClients as error:
             raise FederatedTrainingError(str(error)) from error
         except Unanswered as error:

@@ -20,7 +20,7 @@ class Aggregator(Component):
     Attributes
     ----------
     linear : bool
-        Whether the aggregate is a weighted mean, which is folded block by block as updates
+        Whether the aggregate is a weighted mean, which is added up reply by reply as updates
         come, so that memory is bounded by the block and not by the cohort, and which a secure sum
         can make.
     focus : Focus or None

@@ -26,6 +26,16 @@ class Aggregator(Component):
     focus : Focus or None
         How clients may count more that do poorly, where the estimator's ``client_gamma`` asks for
         it; None where this aggregation cannot have that.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.aggregation import Aggregator
+    >>> class Largest(Aggregator):
+    ...     def __call__(self, updates, weights):
+    ...         return updates[weights.argmax()]
+    >>> Largest()(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0, 1.0]))
+    tensor([1.])
     """
 
     linear: ClassVar[bool] = False

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -19,3 +23,40 @@ def flower_pyproject(name: str) -> str:
     from skfedfocal.flower._export import _PYPROJECT
 
     return _PYPROJECT.format(name=name, publisher="benchmark", package="federation")
+
+
+def effective_weights(counts: NDArray) -> NDArray:
+    """Class weights by the effective number of rows."""
+    from skfedfocal._class_weight import EffectiveNumber
+
+    return EffectiveNumber().weights(counts, np.arange(len(counts)))
+
+
+def variance_from_sums(parts: Sequence[NDArray]) -> float:
+    """Variance of one column whose rows lie on several clients, as the scaler finds it."""
+    from skfedfocal._data.moments import column_moments
+    from skfedfocal._data.queries import settle
+
+    total = settle(column_moments(), lambda query: sum(query.answer(p, None, None) for p in parts))
+    return float(total.variance[0])
+
+
+def crew_of_two(pieces: Iterable[Any], work: Callable[[Any], Any]) -> Iterator[Any]:
+    """Replies of two threads to pieces of work, as a round takes them."""
+    from skfedfocal.engines._crew import Crew
+
+    crew = Crew(2)
+    crew.choose = lambda: 2  # type: ignore[method-assign]
+    return crew.run(iter(pieces), work)
+
+
+def try_module_and_loss() -> None:
+    """What a fit of the default estimator tries before training."""
+    import torch
+
+    from skfedfocal._module import mlp
+    from skfedfocal._module_check import check_module
+    from skfedfocal.losses import FocalLoss, check_loss
+
+    check_module(mlp(64, 10, (100,), seed=0), torch.zeros(2, 64), 10)
+    check_loss(FocalLoss(), 10, torch.float32)

@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:
 
         return FedFocalClassifierCV
     if name in ("load_model", "save_model"):
-        from skfedfocal._estimators import files as _models
+        from skfedfocal._estimators import files
 
-        return getattr(_models, name)
+        return getattr(files, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

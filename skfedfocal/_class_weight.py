@@ -67,7 +67,7 @@ class ByLabel(ClassWeight):
     """Weights as given by label; labels left out weigh 1.
 
     A label that is not there is ignored where every class that is has its weight, as a fold of
-    the rows may lack one; otherwise it is taken for a misspelt one.
+    a cross-validation may lack one; otherwise it is taken for a misspelt one.
 
     Parameters
     ----------

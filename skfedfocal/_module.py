@@ -85,14 +85,14 @@ def takes_indices(module: nn.Module) -> bool:
 
 
 @dataclass(frozen=True)
-class ParameterLayout:
+class ParameterShapes:
     """Where each named parameter lies in the flat vector of all of them."""
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
 
     @classmethod
-    def of(cls, module: nn.Module) -> ParameterLayout:
+    def of(cls, module: nn.Module) -> ParameterShapes:
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         return cls(tuple(name for name, _ in named), tuple(p.shape for _, p in named))
 
@@ -123,14 +123,14 @@ def flatten(module: nn.Module) -> Tensor:
 
 def load_flat(module: nn.Module, theta: Tensor) -> None:
     """Write a flat vector of shape (p,) into the module's trainable parameters."""
-    layout = ParameterLayout.of(module)
-    if theta.numel() != layout.n_params:
+    shapes = ParameterShapes.of(module)
+    if theta.numel() != shapes.n_params:
         raise ValueError(
-            f"module has {layout.n_params} parameters to train, but the model to go on from has "
+            f"module has {shapes.n_params} parameters to train, but the model to go on from has "
             f"{theta.numel()}; fit anew, without warm_start."
         )
     with torch.no_grad():
-        parts = layout.split(theta)
+        parts = shapes.split(theta)
         for parameter, part in zip(trainable(module), parts, strict=True):
             parameter.copy_(part)
 

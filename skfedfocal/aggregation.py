@@ -20,12 +20,22 @@ class Aggregator(Component):
     Attributes
     ----------
     linear : bool
-        Whether the aggregate is a weighted mean, which is folded block by block as updates
+        Whether the aggregate is a weighted mean, which is added up reply by reply as updates
         come, so that memory is bounded by the block and not by the cohort, and which a secure sum
         can make.
     focus : Focus or None
         How clients may count more that do poorly, where the estimator's ``client_gamma`` asks for
         it; None where this aggregation cannot have that.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.aggregation import Aggregator
+    >>> class Largest(Aggregator):
+    ...     def __call__(self, updates, weights):
+    ...         return updates[weights.argmax()]
+    >>> Largest()(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0, 1.0]))
+    tensor([1.])
     """
 
     linear: ClassVar[bool] = False

@@ -24,6 +24,17 @@ class Selection(Component):
     ----------
     needs : frozenset of str
         What clients must tell for this selection: recalls, label counts of each, or nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfedfocal import FedFocalClassifier
+    >>> from skfedfocal.selection import Selection
+    >>> class Largest(Selection):
+    ...     def select(self, stats, n_selected, rng):
+    ...         return np.argsort(-stats.n_rows, kind="stable")[:n_selected]
+    >>> FedFocalClassifier(selection=Largest(), clients_per_round=2).selection
+    Largest()
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()

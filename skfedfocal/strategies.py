@@ -14,7 +14,21 @@ State = dict[str, Tensor]
 
 
 class Strategy(Component):
-    """A server step, and the pull of the local objective towards the global model."""
+    """A server step, and the pull of the local objective towards the global model.
+
+    A strategy of one's own derives from this class and defines `step`, and `start` where it
+    carries something on.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.strategies import Strategy
+    >>> class HalfStep(Strategy):
+    ...     def step(self, theta, delta, state):
+    ...         return theta + delta / 2, state
+    >>> HalfStep().step(torch.zeros(1), torch.ones(1), {})
+    (tensor([0.5000]), {})
+    """
 
     @property
     def proximal(self) -> float:
@@ -127,6 +141,15 @@ class FedOpt(Strategy):
     :math:`m \leftarrow \beta_1 m + (1-\beta_1) \bar\Delta`, then the named form's
     :math:`v`, then :math:`\theta \leftarrow \theta + \eta\, m / (\sqrt v + \tau)`.
     As in the paper's Algorithm 2 there is no bias correction, and :math:`v_{-1} = \tau^2`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.strategies import FedAdagrad, FedOpt
+    >>> adaptive: FedOpt = FedAdagrad(server_learning_rate=1.0)
+    >>> state = adaptive.start(torch.zeros(1))
+    >>> adaptive.step(torch.zeros(1), torch.full((1,), 8.0), state)[0].round(decimals=3)
+    tensor([1.])
     """
 
     _parameter_constraints = {

@@ -12,7 +12,7 @@ from torch import nn
 
 from skfedfocal import FederatedClassifier
 from skfedfocal._module import (
-    ParameterLayout,
+    ParameterShapes,
     build_module,
     flatten,
     load_flat,
@@ -80,26 +80,26 @@ def test_frozen_parameters_are_no_part_of_it():
 
 
 @every
-def test_layout_splits_as_the_module_does(make):
+def test_shapes_split_as_the_module_does(make):
     module = make()
-    layout = ParameterLayout.of(module)
+    shapes = ParameterShapes.of(module)
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    assert layout.names == tuple(name for name, _ in named)
-    assert layout.n_params == len(flatten(module)) == sum(layout.sizes)
-    for part, (_, parameter) in zip(layout.split(flatten(module)), named, strict=True):
+    assert shapes.names == tuple(name for name, _ in named)
+    assert shapes.n_params == len(flatten(module)) == sum(shapes.sizes)
+    for part, (_, parameter) in zip(shapes.split(flatten(module)), named, strict=True):
         assert torch.equal(part, parameter)
 
 
 @repeatable
 @given(m=st.integers(0, 5), seed=st.integers(0, 99))
-def test_layout_splits_many_vectors_at_once(m, seed):
-    layout = ParameterLayout.of(mlp64())
-    thetas = torch.as_tensor(np.random.default_rng(seed).normal(size=(m, layout.n_params)))
-    for part, shape in zip(layout.split(thetas), layout.shapes, strict=True):
+def test_shapes_split_many_vectors_at_once(m, seed):
+    shapes = ParameterShapes.of(mlp64())
+    thetas = torch.as_tensor(np.random.default_rng(seed).normal(size=(m, shapes.n_params)))
+    for part, shape in zip(shapes.split(thetas), shapes.shapes, strict=True):
         assert part.shape == (m, *shape)
     for i in range(m):
-        one_by_one = layout.split(thetas[i])
-        for part, single in zip(layout.split(thetas), one_by_one, strict=True):
+        one_by_one = shapes.split(thetas[i])
+        for part, single in zip(shapes.split(thetas), one_by_one, strict=True):
             assert torch.equal(part[i], single)
 
 

@@ -67,6 +67,20 @@ def load_model(path: str | os.PathLike[str], *, module: Any = None) -> Any:
     ------
     ModelFileError
         If the file is damaged, not of this package, or needs a module that was not given.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skfedfocal import ModelFileError, load_model
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "model.skf")
+    ...     _ = path.write_bytes(b"something else")
+    ...     try:
+    ...         load_model(path)
+    ...     except ModelFileError:
+    ...         print("not a model")
+    not a model
     """
     described = read_plain(path)
     try:

@@ -208,12 +208,12 @@ default="population"
         indices = takes_indices(module) and X.dtype.kind in "iu"
         dtype = torch.int64 if indices else parameter.dtype
         check_finite(X, dtype, getattr(self, "feature_names_in_", None))
-        step = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
+        n_at_once = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
         with torch.no_grad():
             return torch.cat(
                 [
-                    module(dense_rows(X, slice(i, i + step), dtype, parameter.device))
-                    for i in range(0, X.shape[0], step)
+                    module(dense_rows(X, slice(i, i + n_at_once), dtype, parameter.device))
+                    for i in range(0, X.shape[0], n_at_once)
                 ]
             )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skfedfocal._local import LocalPlan
-from skfedfocal._module import ParameterLayout, flatten
+from skfedfocal._module import ParameterShapes, flatten
 from skfedfocal._training.tally import FederatedTrainingError, Tally
 from skfedfocal.aggregation import WeightedMean
 from skfedfocal.engines import Engine, Task
@@ -58,7 +58,7 @@ def estimate_class_prior(engine: Engine, module: nn.Module, plan: LocalPlan) -> 
         for parameter in probe.get_submodule(last).parameters():
             parameter.zero_()
     theta = flatten(probe)
-    step = replace(
+    one_step = replace(
         plan,
         loss=CrossEntropyLoss(),
         class_weight=None,
@@ -69,10 +69,10 @@ def estimate_class_prior(engine: Engine, module: nn.Module, plan: LocalPlan) -> 
         weight_decay=0.0,
         proximal=0.0,
     )
-    layout = ParameterLayout.of(module)
-    place = layout.names.index(f"{last}.bias" if last else "bias")
+    shapes = ParameterShapes.of(module)
+    place = shapes.names.index(f"{last}.bias" if last else "bias")
     tally = Tally(WeightedMean(), theta.double())
-    for reply in engine.train(Task(theta, step, np.arange(len(engine.sizes)), 0)):
+    for reply in engine.train(Task(theta, one_step, np.arange(len(engine.sizes)), 0)):
         tally.add(reply)
     if tally.left_out:
         raise FederatedTrainingError(
@@ -82,7 +82,7 @@ def estimate_class_prior(engine: Engine, module: nn.Module, plan: LocalPlan) -> 
         )
     engine.asked.up += tally.n_bytes
     engine.asked.down += len(engine.sizes) * theta.nbytes
-    moved = layout.split(tally.aggregate()[None])[place][0].cpu().numpy()
+    moved = shapes.split(tally.aggregate()[None])[place][0].cpu().numpy()
     n_classes = len(moved)
     prior = np.maximum(moved / plan.learning_rate + 1 / n_classes, 0.0)
     return prior / prior.sum()

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch, check_random_state
 
 from skfedfocal._sklearn import Interval, validate_params
-from skfedfocal.partition import iid_partition, quantity_skew_partition, split_classes
+from skfedfocal.partition import iid_partition, quantity_skew_partition
+from skfedfocal.partition._draws import split_classes
 
 _POSITIVE = [Interval(Integral, 1, None, closed="left")]
 _STRENGTH = [Interval(Real, 0, None, closed="left")]

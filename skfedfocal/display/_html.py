@@ -10,7 +10,25 @@ from sklearn.utils import estimator_html_repr
 
 
 def estimator_html(estimator: Any) -> str:
-    """HTML of an estimator as scikit-learn draws it, with the facts of its federation below."""
+    """HTML of an estimator as scikit-learn draws it, with the facts of its federation below.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        Fitted or not.
+
+    Returns
+    -------
+    html : str
+        What a notebook shows.
+
+    Examples
+    --------
+    >>> from skfedfocal import FedFocalClassifier
+    >>> from skfedfocal.display import estimator_html
+    >>> "FedFocalClassifier" in estimator_html(FedFocalClassifier())
+    True
+    """
     return estimator_html_repr(estimator) + federation_html(estimator)
 
 

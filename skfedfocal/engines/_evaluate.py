@@ -110,9 +110,9 @@ def _parts(
     owners = np.repeat(np.arange(len(clients)), sizes)
     places = np.arange(len(owners)) + np.repeat(offsets[clients] - np.cumsum(sizes) + sizes, sizes)
     memory = Memory()
-    step = max(256, _SEGMENT_VALUES // max(1, math.prod(rows.X.shape[1:])))
-    for lo in range(0, len(places), step):
-        here, owner = places[lo : lo + step], owners[lo : lo + step]
+    n_at_once = max(256, _SEGMENT_VALUES // max(1, math.prod(rows.X.shape[1:])))
+    for lo in range(0, len(places), n_at_once):
+        here, owner = places[lo : lo + n_at_once], owners[lo : lo + n_at_once]
         labels = rows.labels(here)
         logits = predict(rows.features(here, memory))
         constants = plan.loss_constants(own_counts, logits)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skfedfocal._data.blocks import Block, schedule
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.rows import FederatedRows
-from skfedfocal._module import ParameterLayout
+from skfedfocal._module import ParameterShapes
 from skfedfocal.engines._batches import BlockRows
 from skfedfocal.engines._deltas import StackedDeltas
 from skfedfocal.engines._engine import Task, Updates
@@ -57,7 +57,7 @@ class ManyFederations:
             np.concatenate([part.rows(np.arange(part.offsets[-1])) for part in parts]),
         )
         self.rows = rows.regroup(together)
-        self.layout = ParameterLayout.of(module)
+        self.shapes = ParameterShapes.of(module)
         self.kernel = choose_kernel(module, rows)
         self.engines = [VectorizedEngine(module, rows.regroup(part)) for part in parts]
 
@@ -80,7 +80,7 @@ class ManyFederations:
         members = np.concatenate([r.task.cohort + r.part * self.n_clients for r in requests])
         there = self.rows.layout.sizes_of(members) > 0  # a part may leave a client without rows
         whose, cohort, members = whose[there], cohort[there], members[there]
-        starts = [self.layout.split(r.task.theta) for r in requests]
+        starts = [self.shapes.split(r.task.theta) for r in requests]
         start = [torch.stack(leaves) for leaves in zip(*starts, strict=True)]
         for block in schedule(
             members,

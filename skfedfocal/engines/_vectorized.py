@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from skfedfocal._data.blocks import Block, schedule
 from skfedfocal._data.rows import FederatedRows
-from skfedfocal._module import ParameterLayout
+from skfedfocal._module import ParameterShapes
 from skfedfocal._threads import allowed_threads
 from skfedfocal.engines._batches import BlockRows
 from skfedfocal.engines._crew import Crew
@@ -31,7 +31,7 @@ class VectorizedEngine(InProcessEngine):
         self, module: nn.Module, rows: FederatedRows, held_out: FederatedRows | None = None
     ):
         super().__init__(module, rows, held_out)
-        self.layout = ParameterLayout.of(module)
+        self.shapes = ParameterShapes.of(module)
         self.kernels = kernels_for(module, rows)
         self.kernel = self.kernels[-1]
         on_cpu = rows.device.type == "cpu"
@@ -39,13 +39,13 @@ class VectorizedEngine(InProcessEngine):
         self.crew = Crew(allowed_threads() if on_cpu and self.kernel.threads_well else 1)
 
     def logits(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
-        start = self.layout.split(theta)
+        start = self.shapes.split(theta)
         return lambda x: self.kernel.predict(start, x)
 
     def train(self, task: Task) -> Iterator[Updates]:
         if len(task.cohort) == 0:
             return
-        plan, start = task.plan, self.layout.split(task.theta)
+        plan, start = task.plan, self.shapes.split(task.theta)
         kernel = kernel_of_round(self.kernels, plan, self.rows.layout.sizes_of(task.cohort))
         self.way = kernel.way
         blocks = schedule(

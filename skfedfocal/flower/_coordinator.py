@@ -198,7 +198,7 @@ class Coordinator:
         engine.task["seed"] = setup.seed
         if self.classifier.early_stopping:
             engine.task["validation_fraction"] = float(self.classifier.validation_fraction)
-            engine.rows = engine.ask_each(Sizes())  # of those left to train on
+            engine.extent = engine.ask_each(Sizes())  # of those left to train on
         engine.asked = Traffic()  # so far it was no part of the classifier's training
         return engine, self.classifier._resolve_loss()
 
@@ -239,7 +239,7 @@ class Coordinator:
         return GridEngine(
             grid=self.grid,
             sites=self.sites,
-            rows=np.array(sizes),
+            extent=np.array(sizes),
             task={
                 "classes": classes,
                 "module": module_name(settings.module),

@@ -49,7 +49,7 @@ class GridEngine(Engine):
         Flower's, or `SimulatedSites`.
     sites : list of Site
         Sorted by name; the position is the client's number.
-    rows : ndarray of shape (n_sites, 2)
+    extent : ndarray of shape (n_sites, 2)
         Weight of the rows that each trains on, and their number.
     task : dict
         What sites need to know besides model and plan: classes, module, scaling.
@@ -67,7 +67,7 @@ class GridEngine(Engine):
 
     grid: Grid
     sites: list[Site]
-    rows: NDArray[np.float64]
+    extent: NDArray[np.float64]
     task: dict[str, Any]
     min_clients: int
     timeout: float
@@ -77,12 +77,12 @@ class GridEngine(Engine):
     @property
     def sizes(self) -> NDArray[np.float64]:
         """Weight of the rows that each site trains on, of shape (n_sites,)."""
-        return self.rows[:, 0]
+        return self.extent[:, 0]
 
     @property
     def n_rows(self) -> NDArray[np.float64]:
         """Their number, of shape (n_sites,)."""
-        return self.rows[:, 1]
+        return self.extent[:, 1]
 
     def _answers(
         self, query: Query, clients: NDArray[np.int64], model: Model | None

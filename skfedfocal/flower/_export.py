@@ -155,6 +155,17 @@ def read_export(beside: str, *, module: Any = None) -> tuple[Any, dict[str, Any]
         Not fitted.
     options : dict
         For `make_server_app`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from skfedfocal import FedFocalClassifier
+    >>> from skfedfocal.flower import export_app, read_export
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     app = export_app(FedFocalClassifier(gamma=2.0), folder, save_to="model.skf")
+    ...     estimator, options = read_export(next(app.rglob("server.py")))
+    >>> estimator, options
+    (FedFocalClassifier(gamma=2.0), {'save_to': 'model.skf'})
     """
     text = (Path(beside).parent / "federation.json").read_text(encoding="utf-8")
     plain = json.loads(text)

@@ -38,6 +38,12 @@ def make_server_app(
     -------
     app : flwr.serverapp.ServerApp
         For the SuperLink.
+
+    Examples
+    --------
+    >>> from skfedfocal import FedFocalClassifier
+    >>> from skfedfocal.flower import make_server_app
+    >>> app = make_server_app(FedFocalClassifier(n_rounds=50), save_to="model.skf", min_clients=3)
     """
     app = ServerApp()
 

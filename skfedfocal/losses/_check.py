@@ -22,6 +22,12 @@ def check_loss(loss: Loss, n_classes: int, dtype: torch.dtype) -> None:
         Columns of the logits.
     dtype : torch.dtype
         Of the logits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import FocalLoss, check_loss
+    >>> check_loss(FocalLoss(), 3, torch.float32)
     """
     name = type(loss).__name__
     for method, what in _NEEDED.items():

@@ -222,7 +222,15 @@ class SampleDependentFocalLoss(Loss):
 
 
 def focal_value(others: Tensor, gamma: float | Tensor) -> Tensor:
-    """Focal loss from ``others = logsumexp(z of the other classes) - z_y``, of any shape."""
+    """Focal loss from ``others = logsumexp(z of the other classes) - z_y``, of any shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import focal_value
+    >>> focal_value(torch.zeros(1), 2.0)  # a probability of one half: -(1/2)^2 ln(1/2)
+    tensor([0.1733])
+    """
     return torch.exp(-gamma * stable_softplus(-others)) * stable_softplus(others)
 
 
@@ -247,6 +255,13 @@ def focal_gradient(logits: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Te
         Loss of each row.
     gradient : Tensor of shape (..., n_classes)
         Its derivative by the logits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import focal_gradient
+    >>> focal_gradient(torch.zeros(1, 2), torch.tensor([0]), 0.0)[1]
+    tensor([[-0.5000,  0.5000]])
     """
     binary = logits.shape[-1] == 2
     if binary:
@@ -289,6 +304,13 @@ def focal_log_posterior(
     -------
     log_posterior : Tensor of shape (..., n_classes)
         Finite for every finite logit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfedfocal.losses import focal_log_posterior
+    >>> focal_log_posterior(torch.tensor([[2.0, 0.0]]), 2.0).exp()  # softmax: 0.88
+    tensor([[0.9955, 0.0045]])
     """
     dtype, logits = logits.dtype, with_room(logits)
     if logits.shape[-1] == 2 and not isinstance(gamma, Tensor):

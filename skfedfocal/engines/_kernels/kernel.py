@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skfedfocal._data.memory import Memory
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan, sgd_step
-from skfedfocal._module import ParameterLayout, trainable
+from skfedfocal._module import ParameterShapes, trainable
 from skfedfocal.engines._batches import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
 
@@ -50,7 +50,7 @@ class Kernel(ABC):
 
     def __init__(self, module: nn.Module, block_size: int):
         self.module = module
-        self.names = ParameterLayout.of(module).names
+        self.names = ParameterShapes.of(module).names
         self.block_size = block_size
         self.memory = Memory()
         self._others: list[Kernel] = []

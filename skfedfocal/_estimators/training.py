@@ -1,0 +1,219 @@
+"""The door to a training: over clients wherever they are, begun or gone on with."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+from torch import nn
+
+from skfedfocal._estimators.prediction import FederatedPredictor
+from skfedfocal._module import build_module, module_name
+from skfedfocal._plain import plain_or_repr
+from skfedfocal._threads import one_thread
+from skfedfocal._training.assembly import Population, Setup, assemble
+from skfedfocal._training.checkpoint import Checkpoint
+from skfedfocal._training.federation import ServerState
+from skfedfocal._training.parts import resolve_parts
+from skfedfocal._training.progress import progress
+from skfedfocal._training.state import TrainingState, columns, packed, unpacked
+from skfedfocal._training.training import Patience, Training
+from skfedfocal._version import __version__
+from skfedfocal.engines import Engine, Traffic
+from skfedfocal.losses import Loss, check_loss
+
+
+class FederatedTrainer(FederatedPredictor):
+    """Trains by its parameters over clients that others connect, and keeps the outcome."""
+
+    over_sites: ClassVar[bool] = True  # whether sites can be trained on with it
+    average_rounds: int
+    early_stopping: bool
+    hidden_layer_sizes: Any
+    module: Any
+    n_iter_no_change: int
+    random_state: Any
+    tol: float
+    verbose: int
+    warm_start: bool
+    history_: dict[str, NDArray[Any]]
+    training_state_: dict[str, Any]
+
+    def _train_over(
+        self,
+        connect: Callable[[Setup, nn.Module], tuple[Engine, Loss]],
+        setup_with: Callable[[int], Setup],
+        n_rounds: int,
+        *,
+        go_on: bool,
+        adds_rows: bool = False,
+        checkpoint: Any = None,
+        identity: Mapping[str, Any],
+    ) -> None:
+        """Train over clients, wherever they are, and keep the outcome: the door for other rooms.
+
+        Parameters
+        ----------
+        connect : callable
+            From the setup and the module with its initial parameters to the clients, and the loss
+            to train with.
+        setup_with : callable
+            From the seed to the setup.
+        n_rounds : int
+            How many more rounds.
+        go_on : bool
+            Whether from the present state.
+        adds_rows : bool, default=False
+            Whether the rows come on top of earlier ones, for the label counts.
+        checkpoint : str, path-like or None, default=None
+            The file to go on from after a crash.
+        identity : mapping
+            What tells the data from others, for the checkpoint.
+        """
+        with Checkpoint.open(checkpoint) as saved, one_thread():
+            setup = setup_with(self._seed(saved, go_on))
+            module = build_module(
+                self.module,
+                self.hidden_layer_sizes,
+                setup.row_shape,
+                len(setup.classes),
+                setup.seed,
+            )
+            engine, loss = connect(setup, module)
+            check_loss(loss, len(setup.classes), next(module.parameters()).dtype)
+            parts = resolve_parts(self, loss, self._class_weight())
+            before = self.training_state_ if go_on else None
+            counted = (None, 0)
+            if before is not None and adds_rows:
+                counted = before["label_counts"], before["n_calls"]
+            federation, server, population = assemble(self, parts, engine, module, setup, counted)
+            state, n_before = self._begun(server, setup, before, saved, identity)
+            if state.server.n_rounds:
+                engine.asked = Traffic()  # what is asked again is no part of the training
+            state = replace(state, label_counts=population.label_counts, n_calls=counted[1] + 1)
+            patience = Patience(self.n_iter_no_change, self.tol) if self.early_stopping else None
+            training = Training(federation, state, self.average_rounds, patience, saved)
+            if training.is_over and (saved is None or saved.state is None):
+                _warn_is_over()
+            until = n_before + n_rounds
+            try:
+                rounds = training.rounds(engine, until)
+                for _ in progress(rounds, until, self.verbose, engine):
+                    pass
+            finally:  # whatever ends the training, there is a usable model if a round was good
+                if training.state.history:
+                    theta = training.model()
+                    self._keep(training.state, theta, loss, setup, population, engine.sizes)
+
+    def _seed(self, saved: Checkpoint | None, go_on: bool) -> int:
+        """That of the training which goes on, or a new one."""
+        if saved is not None and saved.seed is not None:
+            return saved.seed
+        if go_on:
+            return self.seed_
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _begun(
+        self,
+        server: ServerState,
+        setup: Setup,
+        before: Mapping[str, Any] | None,
+        saved: Checkpoint | None,
+        identity: Mapping[str, Any],
+    ) -> tuple[TrainingState, int]:
+        """Where the training stands, and how many rounds it had before this call.
+
+        A checkpoint is of this call, so that its rounds are on top of those before.
+        """
+        state = TrainingState(server)
+        if before is not None:
+            state = unpacked(before, server, setup.client_ids, setup.data)
+        n_before = state.server.n_rounds
+        if saved is not None:
+            known = {**self._identity(setup), "rounds before": n_before, **identity}
+            saved.begin(known, setup.seed, setup.client_ids, setup.data)
+            if saved.state is not None:
+                state = unpacked(saved.state, server, setup.client_ids, setup.data)
+        return state, n_before
+
+    def _identity(self, setup: Setup) -> dict[str, Any]:
+        """What a checkpoint must have been written for to be gone on with, by name."""
+        free = {"n_rounds", "verbose", "device", "warm_start"}
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in free}
+        params["module"] = module_name(self.module)
+        if not isinstance(self.random_state, Integral | None):
+            params["random_state"] = type(self.random_state).__name__
+        return {
+            "version": __version__,
+            "estimator": type(self).__name__,
+            **{name: plain_or_repr(value) for name, value in params.items()},
+            "classes": setup.classes,
+            "clients": setup.client_ids,
+            "row shape": tuple(setup.row_shape),
+        }
+
+    def _keep(
+        self,
+        state: TrainingState,
+        theta: torch.Tensor,
+        loss: Loss,
+        setup: Setup,
+        population: Population,
+        sizes: NDArray[np.float64],
+    ) -> None:
+        """Store the fitted state: arrays, plain numbers and the loss."""
+        self.training_state_ = packed(state, setup.client_ids, setup.data)
+        self.history_ = columns(state.history)
+        if np.isnan(self.history_["validation_loss"]).all():
+            del self.history_["validation_loss"]
+        self.n_iter_ = state.server.n_rounds
+        is_last = theta is state.server.theta
+        self.theta_ = self.training_state_["theta"] if is_last else theta.cpu().numpy()
+        self.classes_ = setup.classes
+        self.clients_ = setup.client_ids
+        self.client_sizes_ = sizes
+        self.class_prior_ = population.prior
+        self.class_weight_ = population.class_weight
+        self.decision_prior_ = population.decision_prior
+        self.loss_ = loss
+        constants = population.constants
+        self.loss_constants_ = None if constants is None else constants.cpu().numpy()
+        self.hidden_layer_sizes_ = tuple(self.hidden_layer_sizes)
+        self.row_shape_ = tuple(setup.row_shape)
+        self.seed_ = int(setup.seed)
+        self._made_from = self.module
+        self._module = None
+        _ = self.module_  # built now, so that prediction leaves the estimator as it is
+
+    def _resolve_loss(self) -> Loss:
+        """The loss that the parameters mean, checked."""
+        raise NotImplementedError
+
+    def _class_weight(self) -> Any:
+        """Class weights as the parameters have them."""
+        raise NotImplementedError
+
+    def _check_parts(self) -> None:
+        """Raise where parameters are wrong, before the data are read."""
+        resolve_parts(self, self._resolve_loss(), self._class_weight())
+
+    def check(self) -> None:
+        """Raise InvalidParameterError where parameters are wrong, or cannot go together."""
+        self._validate_params()
+        self._check_parts()
+
+
+def _warn_is_over() -> None:
+    warnings.warn(
+        "Early stopping has ended this training before; no round was added. Fit anew, or with "
+        "early_stopping=False, to train on.",
+        UserWarning,
+        stacklevel=6,
+    )

@@ -85,7 +85,7 @@ def straight_of(classifier):
 def test_by_warm_start(classifier, cuts):
     straight = straight_of(classifier)
     # A training that early stopping has ended is over, and says so: cuts end before that.
-    ends = sorted(c for c in cuts if c < straight.n_iter_) + [N_ROUNDS]
+    ends = [*sorted(c for c in cuts if c < straight.n_iter_), N_ROUNDS]
     staged = clone(classifier).set_params(warm_start=True)
     for n_rounds in np.diff(ends, prepend=0):
         staged.set_params(n_rounds=int(n_rounds)).fit(X, y, clients=CLIENTS)

@@ -88,7 +88,7 @@ def test_a_row_of_weight_zero_is_not_there(classifier, seed, whole_client):
     keep = rng.random(len(y)) > 0.3
     keep[np.array([np.flatnonzero(y == c)[-1] for c in range(3)])] = True
     if whole_client:
-        keep &= CLIENTS != rng.integers(5)
+        keep &= rng.integers(5) != CLIENTS
     if len(np.unique(y[keep])) < 3 or len(np.unique(CLIENTS[keep])) < 4:
         return
     found = clone(classifier).fit(X, y, sample_weight=keep.astype(float), clients=CLIENTS)

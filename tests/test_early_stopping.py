@@ -1,4 +1,4 @@
-"""Early stopping: every model is judged on the same rows, the last one too, and the best is kept."""
+"""Early stopping: every model is judged on the same rows, also the last; the best is kept."""
 
 import numpy as np
 import pytest

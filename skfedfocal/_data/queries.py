@@ -106,14 +106,22 @@ class LabelCounts(Query):
         return np.column_stack([counts, some.sizes])
 
 
-def in_rows(counts: Array) -> Array:
-    """Label counts, of shape (n_classes,), in rows: as if the weights of rows were 1 on average.
+def in_rows(counts: Array, n_rows: Any) -> Array:
+    """Label counts, of shape (..., n_classes), as if the weights of rows were 1 on average.
 
     Weights of rows have no unit, and what compares counts with a number of rows must not depend
     on it.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (..., n_classes)
+        Weight of the rows of each class.
+    n_rows : int or ndarray of shape (...)
+        Number of rows.
     """
-    weight, n_rows = counts[:-1].sum(), counts[-1]
-    return counts[:-1] * (n_rows / weight) if weight else counts[:-1]
+    weight = counts.sum(-1)
+    factor = np.divide(n_rows, weight, out=np.ones_like(weight), where=weight > 0)
+    return counts * factor[..., None]
 
 
 class Sizes(Query):

@@ -15,6 +15,7 @@ from torch import Tensor
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.mapped import MappedRows
 from skfedfocal._data.memory import Memory
+from skfedfocal._data.queries import in_rows
 
 
 class FederatedRows:
@@ -86,9 +87,9 @@ class FederatedRows:
         )
 
     def label_counts(self, members: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Weighted rows by class of the given clients, of shape (m, n_classes)."""
+        """Rows by class of the given clients, as if weights were 1 on average; (m, n_classes)."""
         some = self.layout.take(members)
-        return some.sum_by_client(self.sample_weight, self.y, self.n_classes)
+        return in_rows(some.sum_by_client(self.sample_weight, self.y, self.n_classes), some.sizes)
 
     def features(self, places: NDArray[np.int64], memory: Memory | None = None) -> Tensor:
         """Rows at the given places of the client-by-client order, of shape (n, ...)."""

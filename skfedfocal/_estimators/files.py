@@ -107,8 +107,9 @@ def describe(estimator: Any) -> dict[str, Any]:
         if key.endswith("_") and not key.startswith("_")
     }
     params: dict[str, Any] = estimator.get_params(deep=False)
-    if params.get("module") is not None:
-        params["module"] = _GIVEN
+    if "module" in params:  # of a fitted model the one that it has, whatever is to be fitted next
+        made_from = vars(estimator).get("_made_from", params["module"])
+        params["module"] = None if made_from is None else _GIVEN
     seed = params.get("random_state")
     if seed is not None and not isinstance(seed, Integral):
         params["random_state"] = state.get("seed_")

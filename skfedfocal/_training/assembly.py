@@ -147,7 +147,7 @@ def _population(
         counts = estimate_class_prior(engine, module, plan) * engine.n_rows.sum()
     elif "federated" in (class_weight.counts, loss.counts):
         found = engine.ask(LabelCounts(len(setup.classes))) if each is None else each.sum(0)
-        counts = in_rows(found)
+        counts = in_rows(found[:-1], found[-1])
     before, n_calls = counted
     if counts is not None and before is not None:
         counts = before + (counts - before) / (n_calls + 1)  # to the bit the same where they are

@@ -80,7 +80,7 @@ class Checkpoint:
         before = self._stored.get("identity", identity)
         for name in [*before, *(name for name in identity if name not in before)]:
             old, new = before.get(name, "not there"), identity.get(name, "not there")
-            if to_plain(old) != to_plain(new):
+            if not _same(old, new):
                 raise ValueError(
                     f"The checkpoint {self.path} was written with {name} {_short(old)}, but now it "
                     f"is {_short(new)}; use the same, or another file."
@@ -94,6 +94,16 @@ class Checkpoint:
         """Write down a complete round."""
         values = packed(state, self._clients, self._data)
         write_plain(self.path, {**self._written, "state": values})
+
+
+def _same(some: Any, other: Any) -> bool:
+    """Whether two values are written alike: also arrays that JSON could not hold, of dates say."""
+    arrays: list[dict[str, NDArray[Any]]] = [{}, {}]
+    facts = [to_plain(v, found) for v, found in zip((some, other), arrays, strict=True)]
+    return facts[0] == facts[1] and all(
+        one.dtype == two.dtype and np.array_equal(one, two)
+        for one, two in zip(arrays[0].values(), arrays[1].values(), strict=True)
+    )
 
 
 def _short(value: Any) -> str:

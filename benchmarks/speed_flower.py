@@ -100,7 +100,7 @@ def main() -> None:
                 seconds, n_exchanges = run(up, args.rounds)
                 cpu = (cpu_seconds(up) - before) / n_exchanges
                 print(
-                    f"{name:16} {seconds:6.1f} s and {cpu:6.1f} CPU-s an exchange, three sites, "
+                    f"{name:16} {seconds:6.1f} s per round, {cpu:6.1f} CPU-s per exchange, "
                     f"load {os.getloadavg()[0]:.1f}",
                     flush=True,
                 )

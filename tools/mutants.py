@@ -25,19 +25,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "skfedfocal"
-ROUNDS = ["rounds", "weights", "early_stopping", "partial_fit", "stages", "checkpoint"]
+ROUNDS = ["rounds", "early_stopping", "cohorts", "partial_fit", "checkpoint", "stages", "weights"]
 # What covers what: the first part of a path that fits counts.
 COVER = {
     "losses/": ["losses", "check_loss"],
     "aggregation.py": ["aggregation", "rounds"],
     "selection.py": ["selection", "cohorts"],
     "_focus.py": ["aggregation", "selection", "rounds"],
-    "_class_weight.py": ["engines", *ROUNDS, "inputs"],
-    "_local.py": ["engines", "rounds", "weights"],
+    "_class_weight.py": ["rounds", "class_weight", "partial_fit", "weights", "engines"],
+    "_local.py": ["rounds", "weights", "engines"],
     "_data/clients.py": ["clients", "weights", "inputs"],
     "_data/blocks.py": ["batches", "rounds"],
     "_training/search.py": ["classifier_cv", "search"],
-    "_training/": [*ROUNDS, "cohorts", "disclosure", "aggregation"],
+    "_training/prior.py": ["prior", "partial_fit", "weights"],
+    "_training/tally.py": ["aggregation", "rounds", "cohorts"],
+    "_training/checkpoint.py": ["checkpoint"],
+    "_training/": ROUNDS,
 }
 TURNS: dict[type, type] = {
     ast.Add: ast.Sub,
@@ -190,12 +193,12 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    paths = sorted(p for f in args.files for p in ([PACKAGE / f, *(PACKAGE / f).glob("**/*.py")]))
-    every = {n: (p, *m) for p in dict.fromkeys(paths) if p.is_file() for n, m in mutants(p).items()}
-    names = args.only or random.Random(args.seed).sample(
-        sorted(every), min(args.number, len(every))
-    )
-    n_survived = 0
+    paths = {p for f in args.files for p in (PACKAGE / f, *(PACKAGE / f).glob("**/*.py"))}
+    files = sorted(p for p in paths if p.is_file())
+    every = {name: (path, *made) for path in files for name, made in mutants(path).items()}
+    number = min(args.number, len(every))
+    names = args.only or random.Random(args.seed).sample(sorted(every), number)
+    n_survived, sound = 0, set()
     for i, name in enumerate(names, 1):
         path, tree, text = every[name]
         cover = next(tests for part, tests in COVER.items() if name.startswith(part))

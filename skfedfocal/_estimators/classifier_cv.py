@@ -304,7 +304,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
                 left = _leaders(scores, n_rounds, n_left)
                 runs = [run for run in runs if run.candidate in left]
         except KeyboardInterrupt:
-            if n_rounds.all():  # the leader's model, though it is that of a fold
+            if not np.isnan(scores).any():  # the leader's model, though it is that of a fold
                 self._choose(candidates, scores, chance, n_rounds)
                 leader = next(run for run in runs if run.candidate == self.best_index_)
                 sizes = many.engines[leader.fold].sizes

@@ -75,7 +75,7 @@ def train_together(runs: list[Run], many: ManyFederations, n_rounds: int) -> lis
     """Train all runs for so many more rounds."""
     for _ in range(n_rounds):
         began = time.perf_counter()
-        tasks = [begin(run.federation, run.state.server) for run in runs]
+        tasks = [_with_rows(run, begin(run.federation, run.state.server)) for run in runs]
         tallies = [Tally(run.federation.aggregator, run.state.server.theta) for run in runs]
         requests = [Request(task, run.fold) for task, run in zip(tasks, runs, strict=True)]
         for i, reply in many.train(requests):
@@ -85,6 +85,12 @@ def train_together(runs: list[Run], many: ManyFederations, n_rounds: int) -> lis
             for run, task, tally in zip(runs, tasks, tallies, strict=True)
         ]
     return runs
+
+
+def _with_rows(run: Run, task: Task) -> Task:
+    """The task without clients that the fold leaves no rows; that may be nobody."""
+    there = run.state.server.stats.n_rows[task.cohort] > 0
+    return replace(task, cohort=task.cohort[there])
 
 
 def _ended(run: Run, task: Task, tally: Tally, began: float) -> TrainingState:

@@ -164,6 +164,10 @@ class Engine(ABC):
             The replies, in blocks of any size and order.
         """
 
+    def can_use(self, theta: Tensor) -> bool:
+        """Whether a model gives finite numbers for rows, as far as this side can see."""
+        return True
+
     def ask(
         self,
         query: Query,

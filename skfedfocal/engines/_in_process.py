@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ from skfedfocal._data.queries import Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal.engines._engine import Engine, Model
 from skfedfocal.engines._evaluate import ModelQuery
+
+_ROWS_TRIED = 32  # which a model must not give infinite numbers for
 
 
 class InProcessEngine(Engine):
@@ -43,6 +46,10 @@ class InProcessEngine(Engine):
     @property
     def n_rows(self) -> NDArray[np.float64]:
         return self.rows.layout.sizes.astype(np.float64)
+
+    def can_use(self, theta: Tensor) -> bool:
+        rows = self.rows.features(np.arange(min(_ROWS_TRIED, int(self.rows.layout.offsets[-1]))))
+        return bool(torch.isfinite(self.logits(theta)(rows)).all())
 
     def _answers(
         self, query: Query, clients: NDArray[np.int64], model: Model | None

@@ -1,0 +1,124 @@
+"""A search that is interrupted, refused, or whose folds leave clients without rows."""
+
+import numpy as np
+import pytest
+from oracles import federation
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold
+
+from skfedfocal import FedFocalClassifier, FedFocalClassifierCV
+from skfedfocal._estimators import classifier_cv
+from skfedfocal._sklearn import InvalidParameterError
+from skfedfocal.engines import ManyFederations, VectorizedEngine
+
+X, y, CLIENTS = federation([9, 4, 14, 6, 8])
+SETTINGS = {"hidden_layer_sizes": (3,), "n_rounds": 8, "random_state": 0}
+
+
+@pytest.mark.parametrize("n_selected", [1, 2])
+@pytest.mark.parametrize("racing", [True, False])
+@pytest.mark.parametrize("selection", ["uniform", "focal", "category_coverage"])
+def test_folds_by_client_with_few_clients_in_a_round(n_selected, racing, selection):
+    """Whoever is selected but held out altogether has nothing to train on."""
+    clf = FedFocalClassifierCV(
+        **SETTINGS,
+        gammas=(0.0, 1.0),
+        cv=GroupKFold(3),
+        clients_per_round=n_selected,
+        racing=racing,
+        selection=selection,
+    ).fit(X, y, clients=CLIENTS)
+    assert np.isfinite(clf.cv_results_["mean_test_score"]).all()
+    assert clf.n_iter_ == 8
+
+
+def interrupted_in(monkeypatch, kind, number):
+    """Ctrl-C in that call of `train`, after its first replies."""
+    train, calls = kind.train, [0]
+
+    def dies(self, *args):
+        calls[0] += 1
+        for reply in train(self, *args):
+            if calls[0] == number:
+                raise KeyboardInterrupt
+            yield reply
+
+    monkeypatch.setattr(kind, "train", dies)
+
+
+def interrupted_at(monkeypatch, number):
+    """Ctrl-C in that judgement; returns the models that were judged."""
+    judge, seen = classifier_cv.balanced_accuracy, []
+
+    def watched(run, *args):
+        if len(seen) + 1 == number:
+            raise KeyboardInterrupt
+        seen.append((run.candidate, run.state.server.theta.numpy().copy()))
+        return judge(run, *args)
+
+    monkeypatch.setattr(classifier_cv, "balanced_accuracy", watched)
+    return seen
+
+
+@pytest.mark.parametrize("number", [7, 8, 10])
+def test_interrupt_in_the_search_keeps_the_leaders_model(monkeypatch, number):
+    """All candidates have been judged on both folds once."""
+    clf = FedFocalClassifierCV(**{**SETTINGS, "n_rounds": 12}, gammas=(1.0, 0.0, 5.0), cv=2)
+    seen = interrupted_at(monkeypatch, number)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y, clients=CLIENTS)
+    assert len(seen) == number - 1
+    assert clf.classes_.tolist() == [0, 1, 2]
+    assert clf.best_params_["gamma"] == [1.0, 0.0, 5.0][clf.best_index_]
+    assert np.isfinite(clf.cv_results_["mean_test_score"]).all()
+    assert clf.predict(X).shape == y.shape
+    assert clf.loss_.gamma == clf.gamma_
+
+
+@pytest.mark.parametrize("number", [1, 2, 6])
+def test_interrupt_before_all_are_judged_leaves_nothing(monkeypatch, number):
+    clf = FedFocalClassifierCV(**{**SETTINGS, "n_rounds": 12}, gammas=(1.0, 0.0, 5.0), cv=2)
+    interrupted_at(monkeypatch, number)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y, clients=CLIENTS)
+    assert not hasattr(clf, "theta_")
+    assert not hasattr(clf, "best_params_")
+
+
+def test_interrupt_in_the_final_training_keeps_the_last_round(monkeypatch):
+    clf = FedFocalClassifierCV(**SETTINGS, gammas=(1.0, 5.0), cv=2)
+    chosen = clone(clf).fit(X, y, clients=CLIENTS)
+    interrupted_in(monkeypatch, VectorizedEngine, 4)
+    # The folds are of more clients than a block here has, and would train by this engine too.
+    monkeypatch.setattr(ManyFederations, "train", ManyFederations._side_by_side)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y, clients=CLIENTS)
+    monkeypatch.undo()
+    assert clf.best_params_ == chosen.best_params_
+    assert clf.n_iter_ == len(clf.history_["loss"]) == 3
+    straight = FedFocalClassifier(**{**SETTINGS, "n_rounds": 3}, gamma=chosen.gamma_)
+    np.testing.assert_array_equal(clf.theta_, straight.fit(X, y, clients=CLIENTS).theta_)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"early_stopping": True, "average_rounds": 2},
+        {"aggregation": "krum"},  # beside client focusing
+        {"gammas": (1.0, -1.0)},
+        {"class_weights": ("balanced", {0: -1.0})},
+        {"class_weights": ("balanced", "unknown")},
+        {"gammas": ()},
+    ],
+    ids=str,
+)
+def test_parameters_that_cannot_go_together_are_found_before_any_training(monkeypatch, params):
+    def never(*args):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(classifier_cv, "train_together", never)
+    clf = FedFocalClassifierCV(**SETTINGS, cv=2, **params)
+    with pytest.raises(InvalidParameterError):
+        clf.fit(X, y, clients=CLIENTS)
+    with pytest.raises(InvalidParameterError):  # before the rows are looked at
+        clf.fit(None, None)

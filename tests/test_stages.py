@@ -137,7 +137,7 @@ def test_by_death_and_resurrection(classifier, deaths, seeded):
         classifier = clone(classifier).set_params(random_state=None)
     with TemporaryDirectory() as folder:
         path = Path(folder, "training")
-        drawn = patch("skfedfocal._estimators.base.check_random_state", Seeded(straight.seed_))
+        drawn = patch("skfedfocal._estimators.training.check_random_state", Seeded(straight.seed_))
         with nullcontext() if seeded else drawn:
             for number in sorted(deaths):
                 if number >= straight.n_iter_:
@@ -228,7 +228,7 @@ def test_twenty_kills_at_random_moments(tmp_path):
         learning_rate=0.01,
     )
     seed = int(done.stdout)
-    with patch("skfedfocal._estimators.base.check_random_state", Seeded(seed)):
+    with patch("skfedfocal._estimators.training.check_random_state", Seeded(seed)):
         straight.fit(rows, labels, clients=clients)
     with np.load(found) as resumed:
         np.testing.assert_array_equal(resumed["theta"], straight.theta_)

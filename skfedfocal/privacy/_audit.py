@@ -29,6 +29,12 @@ class AuditResult:
         Distance of the two groups of scores, in standard deviations.
     auc : float
         Chance that a score of the included is above one of the others.
+
+    Examples
+    --------
+    >>> from skfedfocal.privacy import AuditResult
+    >>> AuditResult(epsilon=2.9, epsilon_lower=0.4, mu=1.1, auc=0.78).epsilon
+    2.9
     """
 
     epsilon: float

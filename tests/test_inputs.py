@@ -710,7 +710,6 @@ def test_module_that_raises_in_training(data, refused, engine):
     refused(LookupError, "no such thing", X, y, clients=clients, params=params)
 
 
-@pytest.mark.filterwarnings("ignore:Round 1. left out:RuntimeWarning")
 def test_divergence_in_the_first_round(data, refused):
     X, y, clients = data
     double = {"module": lambda n, k: nn.Linear(n, k).double()}
@@ -719,7 +718,7 @@ def test_divergence_in_the_first_round(data, refused):
     refused(FederatedTrainingError, words, huge, y, clients=clients, params=double)
 
 
-@pytest.mark.filterwarnings("ignore:Round .* left out:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:Round .* goes on without:RuntimeWarning")
 @pytest.mark.parametrize("scale", [0.0, 1e-300, 1e-12, 1e12, 1e30])
 def test_columns_of_extreme_scale_train_or_end_in_an_error(data, model, scale):
     X, y, clients = data
@@ -737,11 +736,7 @@ def test_columns_of_extreme_scale_train_or_end_in_an_error(data, model, scale):
 def test_divergence_after_one_wild_round_keeps_no_model(data, model, unchanged):
     X, y, clients = data
     model.set_params(learning_rate=1e30, n_rounds=5, batch_size=100)  # one step in each round
-    with (
-        pytest.warns(RuntimeWarning, match="Round 2: left out"),
-        pytest.raises(FederatedTrainingError, match="Round 2"),
-        unchanged(model),
-    ):
+    with pytest.raises(FederatedTrainingError, match="Round 2"), unchanged(model):
         model.fit(X, y, clients=clients)
 
 

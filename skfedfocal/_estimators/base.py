@@ -69,6 +69,7 @@ class BaseFederatedClassifier(FederatedPredictor):
             Interval(RealNotInt, 0, 1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
         ],
+        "min_clients": [Interval(Integral, 1, None, closed="left")],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "n_local_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -96,6 +97,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         aggregation: Any,
         selection: Any,
         clients_per_round: float,
+        min_clients: int,
         n_rounds: int,
         n_local_epochs: int,
         batch_size: int,
@@ -119,6 +121,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         self.aggregation = aggregation
         self.selection = selection
         self.clients_per_round = clients_per_round
+        self.min_clients = min_clients
         self.n_rounds = n_rounds
         self.n_local_epochs = n_local_epochs
         self.batch_size = batch_size
@@ -174,7 +177,9 @@ class BaseFederatedClassifier(FederatedPredictor):
             If the data, the clients or the module are unfit for training; the estimator stays as
             it was.
         FederatedTrainingError
-            If training diverges; the model of least training loss is kept, if a round was good.
+            If training diverges, the model of least training loss being kept, if a round was
+            good; or if fewer than `min_clients` replies of a round are good, the last good model
+            being kept.
         """
         go_on = self.warm_start and hasattr(self, "theta_")
         with as_before_on_error(self), one_thread():
@@ -378,7 +383,7 @@ class BaseFederatedClassifier(FederatedPredictor):
 
     def _identity(self, setup: Setup) -> dict[str, Any]:
         """What a checkpoint must have been written for to be gone on with, by name."""
-        free = {"n_rounds", "verbose", "device", "warm_start"}
+        free = {"n_rounds", "verbose", "device", "warm_start", "min_clients"}
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in free}
         params["module"] = module_name(self.module)
         if not isinstance(self.random_state, Integral | None):
@@ -406,6 +411,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         self.history_ = columns(state.history)
         if np.isnan(self.history_["validation_loss"]).all():
             del self.history_["validation_loss"]
+        self.failures_ = list(state.failures)
         self.n_iter_ = state.server.n_rounds
         is_last = theta is state.server.theta
         self.theta_ = self.training_state_["theta"] if is_last else theta.cpu().numpy()

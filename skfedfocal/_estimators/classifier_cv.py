@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import product
 from numbers import Integral, Real
 from typing import Any, NoReturn
@@ -83,13 +84,17 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
         object from `skfedfocal.strategies`.
     aggregation : str or Aggregator, default="mean"
-        How updates are combined: "mean", "clipped_mean", "geometric_median", "krum", "median",
-        "trimmed_mean" or an object from `skfedfocal.aggregation`.
+        How updates are combined: "mean", "bucketing", "clipped_mean", "geometric_median", "krum",
+        "median", "trimmed_mean" or an object from `skfedfocal.aggregation`.
     selection : str or Selection, default="uniform"
         Which clients take part in a round: "category_coverage", "focal", "uniform" or an object
         from `skfedfocal.selection`.
     clients_per_round : float or int, default=1.0
         Share of the clients (float in (0, 1]) or their number (int) in each round.
+    min_clients : int, default=1
+        Good replies without which a round ends the training, or all of its cohort where that is
+        smaller. A client whose update is not finite, or on whose rows the module raises, is left
+        out of the round, warned of once, and listed in `failures_`.
     n_rounds : int, default=100
         Rounds of federated training.
     n_local_epochs : int, default=1
@@ -150,6 +155,8 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     history_ : dict of ndarrays of shape (n_iter_,)
         Row by round: round, loss, n_selected, n_failed, bytes_down, bytes_up, seconds, and
         validation_loss with early stopping.
+    failures_ : list of dict
+        ``{"round": ..., "client": ..., "reason": ...}`` of each reply that was missing or left out.
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
@@ -206,6 +213,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         aggregation: Any = "mean",
         selection: Any = "uniform",
         clients_per_round: float = 1.0,
+        min_clients: int = 1,
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
@@ -230,6 +238,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             aggregation=aggregation,
             selection=selection,
             clients_per_round=clients_per_round,
+            min_clients=min_clients,
             n_rounds=n_rounds,
             n_local_epochs=n_local_epochs,
             batch_size=batch_size,
@@ -332,6 +341,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             parts = self._parts(gamma, class_weight)
             federation, server, population = assemble(self, parts, engine, module, setup)
             federation = gamma_as_constant(federation, parts.loss, len(setup.classes))
+            federation = replace(federation, min_clients=1)  # a fold may have no rows of a client
             runs.append(Run(i, fold, federation, TrainingState(server), population))
         return runs
 

@@ -6,7 +6,6 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -25,9 +24,8 @@ from skfedfocal._module import module_name, takes_indices
 from skfedfocal._module_check import check_module
 from skfedfocal._plain import to_plain
 from skfedfocal._training.assembly import Setup
-from skfedfocal._training.tally import FederatedTrainingError
 from skfedfocal.engines import Engine, Traffic, Unanswered
-from skfedfocal.flower._engine import GridEngine, TooFewClients
+from skfedfocal.flower._engine import GridEngine
 from skfedfocal.flower._exchange import NoReply, ask
 from skfedfocal.flower._messages import STATISTICS
 from skfedfocal.flower._sites import Site, SiteError, check_fits, check_names
@@ -159,7 +157,7 @@ class Coordinator:
             total = self._prepare(engine)
             classifier._train_over(
                 partial(self._connect, engine),
-                partial(Setup, classes, names, row_shape, data),
+                partial(Setup, classes, names, row_shape, data, min_clients=self.min_clients),
                 classifier.n_rounds,
                 go_on=go_on,
                 checkpoint=self.checkpoint,
@@ -170,14 +168,11 @@ class Coordinator:
                     "rows (a hash of them)": data,
                 },
             )
-        except TooFewClients as error:
-            raise FederatedTrainingError(str(error)) from error
         except Unanswered as error:
             raise SiteError(f"Round 0 failed: {error}.") from error
         finally:
             if getattr(classifier, "theta_", None) is not before:  # else all is as it was
                 self._keep_features(total, row_shape)
-            classifier.site_failures_ = [asdict(failure) for failure in engine.failures]
 
     def _prepare(self, engine: GridEngine) -> Moments | None:
         """Fit the scaler from sums."""
@@ -249,7 +244,6 @@ class Coordinator:
                 "scale": None,
                 "validation_fraction": None,
             },
-            min_clients=self.min_clients,
             timeout=self.timeout,
             recognise=self._recognise,
         )

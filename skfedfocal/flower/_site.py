@@ -24,7 +24,7 @@ from skfedfocal._data.validation import validation_rows
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import build_module, takes_indices
 from skfedfocal._threads import one_thread
-from skfedfocal.engines import ENGINES, Engine, Model, Task, Updates
+from skfedfocal.engines import ENGINES, Engine, Failure, Model, Task, Updates
 from skfedfocal.engines._evaluate import ModelQuery
 
 
@@ -167,8 +167,10 @@ def train(
     asked = Task(theta, plan, number, int(task["round"]), bool(task["wants_recall"]))
     plan.loss.check_params()
     with one_thread():
-        (updates,) = _engine(rows, task, theta, module).train(asked)
-    return updates
+        (reply,) = _engine(rows, task, theta, module).train(asked)
+    if isinstance(reply, Failure):
+        raise reply.error or RuntimeError(reply.reason)
+    return reply
 
 
 def _engine(rows: SiteRows, task: Mapping[str, Any], theta: Tensor, module: Any) -> Engine:

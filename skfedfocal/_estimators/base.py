@@ -23,7 +23,8 @@ from skfedfocal._data.rows import FederatedRows, dense_rows
 from skfedfocal._data.validation import validation_rows
 from skfedfocal._estimators.prediction import FederatedPredictor
 from skfedfocal._estimators.rows import checked_rows, device_of, encoded
-from skfedfocal._module import build_module, module_name, takes_indices
+from skfedfocal._indices import row_dtype
+from skfedfocal._module import build_module, module_name, takes_indices, widths
 from skfedfocal._module_check import check_module
 from skfedfocal._plain import plain_or_repr
 from skfedfocal._sklearn import HasMethods, Interval, RealNotInt, StrOptions, _fit_context
@@ -59,7 +60,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         None,
     ]
     _parameter_constraints = {
-        "hidden_layer_sizes": ["array-like"],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "module": [callable, HasMethods("forward"), None],
         "client_gamma": [Interval(Real, 0, None, closed="left")],
         "strategy": [StrOptions(set(STRATEGIES)), Strategy],
@@ -359,13 +360,13 @@ class BaseFederatedClassifier(FederatedPredictor):
     ) -> FederatedRows:
         """The rows as the module takes them, once it is known that it does."""
         device = device_of(self.device)
-        dtype = next(module.parameters()).dtype
-        row_dtype = torch.int64 if takes_indices(module) and X.dtype.kind in "iu" else dtype
-        check_finite(X, row_dtype, getattr(self, "feature_names_in_", None))
-        probe = dense_rows(X, slice(0, 2), row_dtype, torch.device("cpu"))
+        names = getattr(self, "feature_names_in_", None)
+        check_finite(X, next(module.parameters()).dtype, names, warn=not takes_indices(module))
+        dtype = row_dtype(module, X, names)
+        probe = dense_rows(X, slice(0, 2), dtype, torch.device("cpu"))
         check_module(module, probe, n_classes)
         module.to(device)
-        return FederatedRows(X, codes, weight, layout, n_classes, row_dtype, device)
+        return FederatedRows(X, codes, weight, layout, n_classes, dtype, device)
 
     def _engine_for(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Engine:
         make = ENGINES[self.engine]
@@ -424,7 +425,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         self.loss_ = loss
         constants = population.constants
         self.loss_constants_ = None if constants is None else constants.cpu().numpy()
-        self.hidden_layer_sizes_ = tuple(self.hidden_layer_sizes)
+        self.hidden_layer_sizes_ = widths(self.hidden_layer_sizes)
         self.row_shape_ = tuple(setup.row_shape)
         self.seed_ = int(setup.seed)
         self._made_from = self.module

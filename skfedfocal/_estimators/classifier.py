@@ -25,9 +25,9 @@ class FedFocalClassifier(BaseFederatedClassifier):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(100,)
-        Widths of the hidden layers of the default module, an MLP with ReLU. Ignored where `module`
-        is given.
+    hidden_layer_sizes : int or tuple of int, default=(100,)
+        Widths of the hidden layers of the default module, an MLP with ReLU; a number is one layer.
+        Ignored where `module` is given.
     module : callable, torch.nn.Module or None, default=None
         None for the MLP; a callable ``(n_features, n_classes) -> Module``, which is given the shape
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
@@ -258,9 +258,9 @@ class FederatedClassifier(BaseFederatedClassifier):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(100,)
-        Widths of the hidden layers of the default module, an MLP with ReLU. Ignored where `module`
-        is given.
+    hidden_layer_sizes : int or tuple of int, default=(100,)
+        Widths of the hidden layers of the default module, an MLP with ReLU; a number is one layer.
+        Ignored where `module` is given.
     module : callable, torch.nn.Module or None, default=None
         None for the MLP; a callable ``(n_features, n_classes) -> Module``, which is given the shape
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which

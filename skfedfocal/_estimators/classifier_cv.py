@@ -47,9 +47,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(100,)
-        Widths of the hidden layers of the default module, an MLP with ReLU. Ignored where `module`
-        is given.
+    hidden_layer_sizes : int or tuple of int, default=(100,)
+        Widths of the hidden layers of the default module, an MLP with ReLU; a number is one layer.
+        Ignored where `module` is given.
     module : callable, torch.nn.Module or None, default=None
         None for the MLP; a callable ``(n_features, n_classes) -> Module``, which is given the shape
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
@@ -270,6 +270,8 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     over_sites = False
 
     def _check_parts(self) -> None:
+        if isinstance(self.cv, str):
+            raise _wrong_cv(self.cv)
         if not len(self.gammas) or not len(self.class_weights):
             raise InvalidParameterError("gammas and class_weights must not be empty.")
         allowed = BaseFederatedClassifier._class_weight_constraint
@@ -359,7 +361,10 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             splits = self.cv.split(np.empty(len(used)), rows.y[used], groups=owners[used])
             splits = [(used[train], used[test]) for train, test in splits]
         else:  # row numbers as given
-            splits = list(self.cv)
+            try:
+                splits = [(train, test) for train, test in self.cv]
+            except (TypeError, ValueError) as error:
+                raise _wrong_cv(self.cv) from error
         masks = []
         for train, test in splits:
             mask = np.zeros((2, n_rows), bool)
@@ -399,6 +404,13 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         self.gamma_ = _as_number(gammas[best])
         self.best_params_ = {"gamma": self.gamma_, "class_weight": class_weights[best]}
         self.best_score_ = float(scores[best].mean())
+
+
+def _wrong_cv(cv: Any) -> InvalidParameterError:
+    return InvalidParameterError(
+        "cv must be a number of folds, a splitter of scikit-learn, or pairs of row numbers to train "
+        f"and to validate on; got {cv!r}."
+    )
 
 
 def _as_number(gamma: Any) -> float | NDArray[np.float64]:

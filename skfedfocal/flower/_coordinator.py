@@ -20,7 +20,7 @@ from torch import nn
 from skfedfocal._data.moments import Moments, column_moments, standard_scale
 from skfedfocal._data.queries import Sizes, settle
 from skfedfocal._estimators.base import BaseFederatedClassifier
-from skfedfocal._module import module_name, takes_indices
+from skfedfocal._module import module_name, takes_indices, widths
 from skfedfocal._module_check import check_module
 from skfedfocal._plain import to_plain
 from skfedfocal._training.assembly import Setup
@@ -236,7 +236,7 @@ class Coordinator:
             task={
                 "classes": classes,
                 "module": module_name(settings.module),
-                "hidden_layer_sizes": tuple(int(width) for width in settings.hidden_layer_sizes),
+                "hidden_layer_sizes": widths(settings.hidden_layer_sizes),
                 "row_shape": row_shape,
                 "engine": settings.engine,
                 "seed": None,

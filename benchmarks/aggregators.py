@@ -246,6 +246,7 @@ def page(summary: pd.DataFrame) -> str:
         n_clients=N_CLIENTS,
         supposed=SUPPOSED,
         most=MOST,
+        rare_error=f"{summary['rare_error'].median():.2f}",
     )
 
 
@@ -302,11 +303,7 @@ def main(arguments: list[str] | None = None) -> None:
     PAGE.write_text(page(summary))
     for share, found in tables_of(summary).items():
         print(f"\n{share:.0%} of the clients attack: recall of all classes / of the rare ones\n")
-        print(
-            table(
-                _table(summary, summary[summary["aggregation"] == HONEST].set_index("share"), share)
-            )
-        )
+        print(table(found))
     print(f"\nwrote {SUMMARY} and {PAGE}")
 
 

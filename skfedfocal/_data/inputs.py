@@ -294,9 +294,9 @@ def check_finite(
 def _warn_of_huge(X: Any, values: Any, value: float, names: NDArray[Any] | None) -> None:
     column = _first_column(X, values == value, names)
     warnings.warn(
-        f"X has the value {value:g} in column {column}; no step length suits such a number and "
-        f"others beside it. If it is a mistake, mend it or leave its row out; else scale the column "
-        "(StandardScaler, RobustScaler, a logarithm).",
+        f"X has the value {value:g} in column {column}; no step length suits both it and "
+        "the numbers beside it. If it is a mistake, mend it or leave its row out; else scale the "
+        "column (StandardScaler, RobustScaler, a logarithm).",
         UserWarning,
         stacklevel=2,
     )

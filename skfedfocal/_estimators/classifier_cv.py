@@ -408,8 +408,8 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
 
 def _wrong_cv(cv: Any) -> InvalidParameterError:
     return InvalidParameterError(
-        "cv must be a number of folds, a splitter of scikit-learn, or pairs of row numbers to train "
-        f"and to validate on; got {cv!r}."
+        "cv must be a number of folds, a splitter of scikit-learn, or pairs of row numbers to "
+        f"train and to validate on; got {cv!r}."
     )
 
 

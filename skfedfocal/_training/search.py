@@ -89,7 +89,8 @@ def train_together(runs: list[Run], many: ManyFederations, n_rounds: int) -> lis
 
 def _ended(run: Run, task: Task, tally: Tally, began: float) -> TrainingState:
     server = step(run.federation, run.state.server, task, tally)
-    history = (*run.state.history, report(server, task, tally, Traffic(), began))
+    came_to = replace(report(server, task, tally, Traffic(), began), failures=())
+    history = (*run.state.history, came_to)
     return replace(run.state, server=server, history=history)
 
 

@@ -86,6 +86,7 @@ class Training:
                 least = report.loss, before
             failed = self._failed(before, report.failures)
             self._warn(before, report)
+            report = replace(report, failures=())  # whose errors hold on to all that they met
             self.state = replace(
                 before, server=server, recent=self._recent(before), failures=failed
             )

@@ -52,5 +52,17 @@ def rounded_up(share: float, m: int) -> int:
 
     Rounded down, a tenth of nine clients would be nobody, and one attacker would be withstood in
     name only.
+
+    Parameters
+    ----------
+    share : float
+        In [0, 0.5).
+    m : int
+        Number of clients.
+
+    Returns
+    -------
+    number : int
+        Less than half of m.
     """
     return min(math.ceil(share * m - 1e-9), (m - 1) // 2)  # 0.1 * 30 is more than 3

@@ -93,9 +93,19 @@ class GeometricMedian(Aggregator):
 
 
 def weighted_median(points: Tensor, weights: Tensor) -> Tensor:
-    """Median of each column of (m, p), row i counting weights[i]: half way between two if need be.
+    """Weighted median of each column: half way between two values if need be.
 
-    Where nobody has a weight, all count the same.
+    Parameters
+    ----------
+    points : Tensor of shape (m, p)
+        Values.
+    weights : Tensor of shape (m,)
+        What each row counts; where nobody has a weight, all count the same.
+
+    Returns
+    -------
+    median : Tensor of shape (p,)
+        As much weight on either side of it, in each column.
     """
     ordered, order = points.sort(0)
     shares = weights if weights.sum() > 0 else torch.ones_like(weights)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from skfedfocal._estimators.classifier import FederatedClassifier, FedFocalClassifier
 from skfedfocal._plain import ModelFileError
-from skfedfocal._training.tally import FederatedTrainingError
+from skfedfocal._training.failures import FederatedTrainingError
 from skfedfocal._version import __version__ as __version__
 from skfedfocal.partition import (
     dirichlet_partition,

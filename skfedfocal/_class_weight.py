@@ -92,9 +92,10 @@ class ByLabel(ClassWeight):
         if unknown and not set(labels) <= set(self.given):
             raise ValueError(f"class_weight has labels {unknown} that are not among {labels}.")
         weights = np.array([self.given.get(label, 1.0) for label in labels], np.float64)
-        if not weights.any():
+        if np.count_nonzero(weights) < 2:
+            which = "every class" if not weights.any() else "every class but one"
             raise ValueError(
-                f"class_weight={self.given!r} weighs every class 0; nothing is left to train on."
+                f"class_weight={self.given!r} weighs {which} 0; nothing is left to tell apart."
             )
         return weights
 

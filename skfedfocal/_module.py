@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
@@ -19,23 +20,17 @@ from skfedfocal._sklearn import InvalidParameterError
 ModuleSpec = nn.Module | Callable[[Any, int], nn.Module] | None
 
 
-def mlp(
-    n_features: int, n_classes: int, hidden_layer_sizes: Sequence[Any], seed: int
-) -> nn.Sequential:
+def mlp(n_features: int, n_classes: int, hidden_layer_sizes: Any, seed: int) -> nn.Sequential:
     """Linear layers with ReLU between them, with torch's usual initial values.
 
     They are drawn as after ``torch.manual_seed(seed)``, though from a generator of their own, so
     that models can be made on several threads.
     """
-    if not all(isinstance(width, Integral) and int(width) >= 1 for width in hidden_layer_sizes):
-        raise InvalidParameterError(
-            f"hidden_layer_sizes must be integers of at least 1; got {hidden_layer_sizes!r}."
-        )
-    widths = [n_features, *hidden_layer_sizes, n_classes]
+    all_widths = [n_features, *widths(hidden_layer_sizes), n_classes]
     generator = torch.Generator().manual_seed(seed)
     gain = nn.init.calculate_gain("leaky_relu", math.sqrt(5))  # nn.Linear's own
     layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(widths):
+    for n_in, n_out in pairwise(all_widths):
         linear = nn.utils.skip_init(nn.Linear, n_in, n_out, device="cpu")
         bounds = math.sqrt(3) * gain / math.sqrt(n_in), 1 / math.sqrt(n_in)
         with torch.no_grad():
@@ -45,9 +40,20 @@ def mlp(
     return nn.Sequential(*layers[:-1])
 
 
+def widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
+    """Widths of the hidden layers; a number is one of them."""
+    given = hidden_layer_sizes
+    found = [given] if isinstance(given, Integral) else list(given)
+    if not all(isinstance(width, Integral) and int(width) >= 1 for width in found):
+        raise InvalidParameterError(
+            f"hidden_layer_sizes must be integers of at least 1; got {given!r}."
+        )
+    return tuple(int(width) for width in found)
+
+
 def build_module(
     spec: ModuleSpec,
-    hidden_layer_sizes: Sequence[int],
+    hidden_layer_sizes: Any,
     row_shape: tuple[int, ...],
     n_classes: int,
     seed: int,
@@ -67,6 +73,7 @@ def build_module(
         return mlp(row_shape[0], n_classes, hidden_layer_sizes, seed)
     module = spec
     if not isinstance(spec, nn.Module):
+        _check_signature(spec)
         with borrowed_generator(seed):
             module = spec(n_features, n_classes)
     if not isinstance(module, nn.Module):
@@ -74,9 +81,31 @@ def build_module(
             "module must be a torch.nn.Module or a callable (n_features, n_classes) that returns "
             f"one; it gave {module!r}."
         )
+    lazy = [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]
+    if lazy:
+        raise ValueError(
+            f"module {type(module).__name__} has lazy layers, whose parameters ({lazy[0]!r} first) "
+            "have no shape yet. Use layers of a given width: a callable module is told n_features; "
+            "or pass a row through the module before."
+        )
     if not trainable(module):
         raise ValueError(f"module {type(module).__name__} has no parameters to train.")
     return copy.deepcopy(module)
+
+
+def _check_signature(spec: Callable[..., Any]) -> None:
+    """Raise where a callable cannot take what it is given, rather than fail somewhere in it."""
+    try:
+        signature = inspect.signature(spec)
+    except (TypeError, ValueError):  # of some that are not written in Python
+        return
+    try:
+        signature.bind(0, 0)
+    except TypeError as error:
+        raise ValueError(
+            f"module must be callable as module(n_features, n_classes); {module_name(spec)!r} has "
+            f"the signature {signature} ({error})."
+        ) from error
 
 
 def takes_indices(module: nn.Module) -> bool:

@@ -7,6 +7,7 @@ classes of this package (and the few that are named) come out, by their paramete
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import io
 import json
@@ -35,7 +36,7 @@ def to_plain(value: Any, arrays: Arrays | None = None) -> Any:
     Parameters
     ----------
     value : object
-        None, numbers, texts, lists, tuples, dicts, arrays, tensors and parts (`Component`),
+        None, numbers, texts, dates, lists, tuples, dicts, arrays, tensors and parts (`Component`),
         nested at will.
     arrays : dict or None, default=None
         Where numeric arrays go, named in the result by their key; None writes them out.
@@ -48,7 +49,12 @@ def to_plain(value: Any, arrays: Arrays | None = None) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value.item() if isinstance(value, np.generic) else value
     if isinstance(value, np.generic):
-        return {"scalar": value.item(), "dtype": value.dtype.str}
+        item = int(value.astype(np.int64)) if value.dtype.kind in "mM" else value.item()
+        return {"scalar": item, "dtype": value.dtype.str}
+    if isinstance(value, datetime.date):  # or datetime, or pandas.Timestamp
+        if getattr(value, "nanosecond", 0):
+            raise TypeError(f"{value!r} has nanoseconds, which cannot be written as plain data.")
+        return {"time": value.isoformat()}
     if isinstance(value, Tensor):
         return {"tensor": to_plain(value.detach().cpu().numpy(), arrays)}
     if isinstance(value, np.ndarray):
@@ -91,7 +97,10 @@ def from_plain(plain: Any, arrays: Mapping[str, np.ndarray] | None = None) -> An
     if not isinstance(plain, dict):
         return plain
     if "scalar" in plain:
-        return np.dtype(plain["dtype"]).type(plain["scalar"])
+        return np.array([plain["scalar"]]).astype(plain["dtype"])[0]
+    if "time" in plain:
+        kind = datetime.datetime if "T" in plain["time"] else datetime.date
+        return kind.fromisoformat(plain["time"])
     if "tensor" in plain:
         return torch.as_tensor(from_plain(plain["tensor"], arrays))
     if "place" in plain:

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-# Streams by spawn key: the cohort, the random layers of a client, and who validates of many.
+# Streams by spawn key: the cohort, the random layers of a client, who validates of many, and the
+# order of updates.
 _COHORT = 1
 _LAYERS = 2
 _PANEL = 3
+_ORDER = 4
 # Epochs of `shuffled_places` that training never reaches: who validates, and in which fold.
 VALIDATION = 1 << 31
 FOLDS = (1 << 31) + 1
@@ -64,6 +66,11 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def cohort_generator(seed: int, round_: int) -> np.random.Generator:
     """For the selection of a round, counted from 0."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_COHORT, round_)))
+
+
+def order_generator(seed: int, round_: int) -> np.random.Generator:
+    """For the order in which a round's updates are combined."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ORDER, round_)))
 
 
 def layers_seed(seed: int, round_: int, client: int) -> int:

@@ -139,8 +139,8 @@ def test_training_equals_the_fit_in_one_place_and_outlives_a_site(example, up):
     assert up.status(run) == "finished:completed", log
     assert "Round 3 goes on without 'university'" in log
     model = load_model(up.folder / "model.skf")
-    (failure,) = model[-1].site_failures_
-    assert (failure["round"], failure["site"]) == (3, "university")
+    (failure,) = model[-1].failures_
+    assert (failure["round"], failure["client"]) == (3, "university")
 
     tables = {name: (X[clients == name], y[clients == name]) for name in example.SITES}
     rehearsal = example.make_estimator(3)

@@ -187,7 +187,11 @@ def _index(values: Any) -> Any:
 
 def id_column(clients: Any) -> NDArray[Any]:
     """One-dimensional array of client ids of any hashable kind, without missing ones."""
-    ids = _as_given(clients) if isinstance(clients, list | tuple) else np.asarray(clients)
+    if isinstance(clients, list | tuple):
+        _refuse_missing(np.fromiter((v is np.ma.masked for v in clients), bool, len(clients)))
+        ids = _as_given(clients)
+    else:
+        ids = np.asarray(clients)
     if ids.ndim == 2 and ids.shape[1] == 1:
         ids = ids[:, 0]
     if ids.ndim != 1:
@@ -204,12 +208,16 @@ def id_column(clients: Any) -> NDArray[Any]:
         missing = np.fromiter(map(_is_missing, ids), bool, len(ids))
     else:
         return ids
+    _refuse_missing(missing)
+    return ids
+
+
+def _refuse_missing(missing: NDArray[np.bool_]) -> None:
     if missing.any():
         raise ValueError(
             f"clients has {missing.sum()} missing entries, the first in row {missing.argmax()}; "
             "every row needs a client id."
         )
-    return ids
 
 
 def _as_given(clients: list[Any] | tuple[Any, ...]) -> NDArray[Any]:

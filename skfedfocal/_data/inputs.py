@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ ACCEPTED: dict[str, Any] = {
 }
 
 _ROWS_AT_A_TIME = 1 << 20
+_HUGE = 1e9  # beside values of order 1, with which training begins
 
 
 def as_rows(X: Any, y: Any, sample_weight: Any, clients: Any) -> tuple[Any, Any, Any, Any]:
@@ -247,7 +249,9 @@ def _in_parts(values: NDArray[Any]) -> list[NDArray[Any]]:
     return [values[i : i + _ROWS_AT_A_TIME] for i in range(0, len(values), _ROWS_AT_A_TIME)]
 
 
-def check_finite(X: Any, dtype: torch.dtype, names: NDArray[Any] | None) -> None:
+def check_finite(
+    X: Any, dtype: torch.dtype, names: NDArray[Any] | None, *, warn: bool = False
+) -> None:
     """Raise ValueError where X has values that are NaN, infinite, or too large for the type.
 
     Parameters
@@ -258,15 +262,22 @@ def check_finite(X: Any, dtype: torch.dtype, names: NDArray[Any] | None) -> None
         What X will be computed with.
     names : ndarray of shape (n_features,) or None
         Names of the columns.
+    warn : bool, default=False
+        Whether to warn of a value so large that nothing will be learned beside it.
     """
     values = X.data if sparse.issparse(X) else X
     limit = (torch.finfo if dtype.is_floating_point else torch.iinfo)(dtype).max
     if values.dtype.kind == "f":
         limit = min(limit, float(np.finfo(values.dtype).max))
-    elif values.dtype.kind == "b" or np.iinfo(values.dtype).max <= limit:
+    elif values.dtype.kind == "b" or np.iinfo(values.dtype).max <= min(limit, _HUGE):
         return
-    if not values.size or (-limit <= values.min().item() and values.max().item() <= limit):
-        return  # false where either is NaN
+    if not values.size:
+        return
+    low, high = values.min().item(), values.max().item()
+    if -limit <= low and high <= limit:  # false where either is NaN
+        if warn and max(-low, high) > _HUGE:
+            _warn_of_huge(X, values, low if -low > high else high, names)
+        return
     wrong = ~((values >= -limit) & (values <= limit))
     counts = {
         "NaN": np.isnan(values).sum(),
@@ -274,6 +285,25 @@ def check_finite(X: Any, dtype: torch.dtype, names: NDArray[Any] | None) -> None
         f"too large for {dtype} (beyond {limit:.4g})": (wrong & np.isfinite(values)).sum(),
     }
     found = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    raise ValueError(
+        f"X contains values that cannot be computed with: {found}; first in column "
+        f"{_first_column(X, wrong, names)}. Impute or scale them, or leave their rows out."
+    )
+
+
+def _warn_of_huge(X: Any, values: Any, value: float, names: NDArray[Any] | None) -> None:
+    column = _first_column(X, values == value, names)
+    warnings.warn(
+        f"X has the value {value:g} in column {column}; no step length suits both it and "
+        "the numbers beside it. If it is a mistake, mend it or leave its row out; else scale the "
+        "column (StandardScaler, RobustScaler, a logarithm).",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def _first_column(X: Any, wrong: NDArray[np.bool_], names: NDArray[Any] | None) -> Any:
+    """The first column with a value so marked, by number and name."""
     column: Any
     if sparse.issparse(X):
         column = int(X.indices[wrong].min())
@@ -281,12 +311,7 @@ def check_finite(X: Any, dtype: torch.dtype, names: NDArray[Any] | None) -> None
         by_column = wrong.any(0)
         column = tuple(map(int, np.unravel_index(by_column.argmax(), by_column.shape)))
         column = column[0] if len(column) == 1 else column
-    if names is not None:
-        column = f"{column} ({names[column]!r})"
-    raise ValueError(
-        f"X contains values that cannot be computed with: {found}; first in column {column}. "
-        "Impute or scale them, or leave their rows out."
-    )
+    return column if names is None else f"{column} ({names[column]!r})"
 
 
 @contextmanager

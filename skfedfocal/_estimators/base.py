@@ -20,6 +20,7 @@ from skfedfocal._data.validation import validation_rows
 from skfedfocal._estimators.rows import checked_rows, device_of, encoded
 from skfedfocal._estimators.scales import warn_if_unscaled
 from skfedfocal._estimators.training import FederatedTrainer
+from skfedfocal._indices import row_dtype
 from skfedfocal._module import takes_indices
 from skfedfocal._module_check import check_module
 from skfedfocal._sklearn import HasMethods, Interval, RealNotInt, StrOptions, _fit_context
@@ -44,7 +45,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         None,
     ]
     _parameter_constraints = {
-        "hidden_layer_sizes": ["array-like"],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "module": [callable, HasMethods("forward"), None],
         "client_gamma": [Interval(Real, 0, None, closed="left")],
         "strategy": [StrOptions(set(STRATEGIES)), Strategy],
@@ -54,6 +55,7 @@ class BaseFederatedClassifier(FederatedTrainer):
             Interval(RealNotInt, 0, 1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
         ],
+        "min_clients": [Interval(Integral, 1, None, closed="left")],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "n_local_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -81,6 +83,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         aggregation: Any,
         selection: Any,
         clients_per_round: float,
+        min_clients: int,
         n_rounds: int,
         n_local_epochs: int,
         batch_size: int,
@@ -104,6 +107,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         self.aggregation = aggregation
         self.selection = selection
         self.clients_per_round = clients_per_round
+        self.min_clients = min_clients
         self.n_rounds = n_rounds
         self.n_local_epochs = n_local_epochs
         self.batch_size = batch_size
@@ -159,7 +163,9 @@ class BaseFederatedClassifier(FederatedTrainer):
             If the data, the clients or the module are unfit for training; the estimator stays as
             it was.
         FederatedTrainingError
-            If training diverges; the model of least training loss is kept, if a round was good.
+            If training diverges, the model of least training loss being kept, if a round was
+            good; or if fewer than `min_clients` replies of a round are good, the last good model
+            being kept.
         """
         go_on = self.warm_start and hasattr(self, "theta_")
         with as_before_on_error(self), one_thread():
@@ -266,13 +272,13 @@ class BaseFederatedClassifier(FederatedTrainer):
     ) -> FederatedRows:
         """The rows as the module takes them, once it is known that it does."""
         device = device_of(self.device)
-        dtype = next(module.parameters()).dtype
-        row_dtype = torch.int64 if takes_indices(module) and X.dtype.kind in "iu" else dtype
-        check_finite(X, row_dtype, getattr(self, "feature_names_in_", None))
-        probe = dense_rows(X, slice(0, 2), row_dtype, torch.device("cpu"))
+        names = getattr(self, "feature_names_in_", None)
+        check_finite(X, next(module.parameters()).dtype, names, warn=not takes_indices(module))
+        dtype = row_dtype(module, X, names)
+        probe = dense_rows(X, slice(0, 2), dtype, torch.device("cpu"))
         check_module(module, probe, n_classes)
         module.to(device)
-        return FederatedRows(X, codes, weight, layout, n_classes, row_dtype, device)
+        return FederatedRows(X, codes, weight, layout, n_classes, dtype, device)
 
     def _engine_for(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Engine:
         make = ENGINES[self.engine]

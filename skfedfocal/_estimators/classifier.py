@@ -25,9 +25,9 @@ class FedFocalClassifier(BaseFederatedClassifier):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(100,)
-        Widths of the hidden layers of the default module, an MLP with ReLU. Ignored where `module`
-        is given.
+    hidden_layer_sizes : int or tuple of int, default=(100,)
+        Widths of the hidden layers of the default module, an MLP with ReLU; a number is one layer.
+        Ignored where `module` is given.
     module : callable, torch.nn.Module or None, default=None
         None for the MLP; a callable ``(n_features, n_classes) -> Module``, which is given the shape
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
@@ -58,13 +58,17 @@ class FedFocalClassifier(BaseFederatedClassifier):
         The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
         object from `skfedfocal.strategies`.
     aggregation : str or Aggregator, default="mean"
-        How updates are combined: "mean", "clipped_mean", "geometric_median", "krum", "median",
-        "trimmed_mean" or an object from `skfedfocal.aggregation`.
+        How updates are combined: "mean", "bucketing", "clipped_mean", "geometric_median", "krum",
+        "median", "trimmed_mean" or an object from `skfedfocal.aggregation`.
     selection : str or Selection, default="uniform"
         Which clients take part in a round: "category_coverage", "focal", "uniform" or an object
         from `skfedfocal.selection`.
     clients_per_round : float or int, default=1.0
         Share of the clients (float in (0, 1]) or their number (int) in each round.
+    min_clients : int, default=1
+        Good replies without which a round ends the training, or all of its cohort where that is
+        smaller. A client whose update is not finite, or on whose rows the module raises, is left
+        out of the round, warned of once, and listed in `failures_`.
     n_rounds : int, default=100
         Rounds of federated training.
     n_local_epochs : int, default=1
@@ -116,6 +120,8 @@ class FedFocalClassifier(BaseFederatedClassifier):
     history_ : dict of ndarrays of shape (n_iter_,)
         Row by round: round, loss, n_selected, n_failed, bytes_down, bytes_up, seconds, and
         validation_loss with early stopping.
+    failures_ : list of dict
+        ``{"round": ..., "client": ..., "reason": ...}`` of each reply that was missing or left out.
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
@@ -188,6 +194,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         aggregation: Any = "mean",
         selection: Any = "uniform",
         clients_per_round: float = 1.0,
+        min_clients: int = 1,
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
@@ -213,6 +220,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
             aggregation=aggregation,
             selection=selection,
             clients_per_round=clients_per_round,
+            min_clients=min_clients,
             n_rounds=n_rounds,
             n_local_epochs=n_local_epochs,
             batch_size=batch_size,
@@ -250,9 +258,9 @@ class FederatedClassifier(BaseFederatedClassifier):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(100,)
-        Widths of the hidden layers of the default module, an MLP with ReLU. Ignored where `module`
-        is given.
+    hidden_layer_sizes : int or tuple of int, default=(100,)
+        Widths of the hidden layers of the default module, an MLP with ReLU; a number is one layer.
+        Ignored where `module` is given.
     module : callable, torch.nn.Module or None, default=None
         None for the MLP; a callable ``(n_features, n_classes) -> Module``, which is given the shape
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
@@ -278,13 +286,17 @@ class FederatedClassifier(BaseFederatedClassifier):
         The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
         object from `skfedfocal.strategies`.
     aggregation : str or Aggregator, default="mean"
-        How updates are combined: "mean", "clipped_mean", "geometric_median", "krum", "median",
-        "trimmed_mean" or an object from `skfedfocal.aggregation`.
+        How updates are combined: "mean", "bucketing", "clipped_mean", "geometric_median", "krum",
+        "median", "trimmed_mean" or an object from `skfedfocal.aggregation`.
     selection : str or Selection, default="uniform"
         Which clients take part in a round: "category_coverage", "focal", "uniform" or an object
         from `skfedfocal.selection`.
     clients_per_round : float or int, default=1.0
         Share of the clients (float in (0, 1]) or their number (int) in each round.
+    min_clients : int, default=1
+        Good replies without which a round ends the training, or all of its cohort where that is
+        smaller. A client whose update is not finite, or on whose rows the module raises, is left
+        out of the round, warned of once, and listed in `failures_`.
     n_rounds : int, default=100
         Rounds of federated training.
     n_local_epochs : int, default=1
@@ -336,6 +348,8 @@ class FederatedClassifier(BaseFederatedClassifier):
     history_ : dict of ndarrays of shape (n_iter_,)
         Row by round: round, loss, n_selected, n_failed, bytes_down, bytes_up, seconds, and
         validation_loss with early stopping.
+    failures_ : list of dict
+        ``{"round": ..., "client": ..., "reason": ...}`` of each reply that was missing or left out.
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
@@ -393,6 +407,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         aggregation: Any = "mean",
         selection: Any = "uniform",
         clients_per_round: float = 1.0,
+        min_clients: int = 1,
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
@@ -418,6 +433,7 @@ class FederatedClassifier(BaseFederatedClassifier):
             aggregation=aggregation,
             selection=selection,
             clients_per_round=clients_per_round,
+            min_clients=min_clients,
             n_rounds=n_rounds,
             n_local_epochs=n_local_epochs,
             batch_size=batch_size,

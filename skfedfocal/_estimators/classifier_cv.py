@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import product
 from numbers import Integral, Real
 from typing import Any, NoReturn
@@ -46,9 +47,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(100,)
-        Widths of the hidden layers of the default module, an MLP with ReLU. Ignored where `module`
-        is given.
+    hidden_layer_sizes : int or tuple of int, default=(100,)
+        Widths of the hidden layers of the default module, an MLP with ReLU; a number is one layer.
+        Ignored where `module` is given.
     module : callable, torch.nn.Module or None, default=None
         None for the MLP; a callable ``(n_features, n_classes) -> Module``, which is given the shape
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
@@ -83,13 +84,17 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
         object from `skfedfocal.strategies`.
     aggregation : str or Aggregator, default="mean"
-        How updates are combined: "mean", "clipped_mean", "geometric_median", "krum", "median",
-        "trimmed_mean" or an object from `skfedfocal.aggregation`.
+        How updates are combined: "mean", "bucketing", "clipped_mean", "geometric_median", "krum",
+        "median", "trimmed_mean" or an object from `skfedfocal.aggregation`.
     selection : str or Selection, default="uniform"
         Which clients take part in a round: "category_coverage", "focal", "uniform" or an object
         from `skfedfocal.selection`.
     clients_per_round : float or int, default=1.0
         Share of the clients (float in (0, 1]) or their number (int) in each round.
+    min_clients : int, default=1
+        Good replies without which a round ends the training, or all of its cohort where that is
+        smaller. A client whose update is not finite, or on whose rows the module raises, is left
+        out of the round, warned of once, and listed in `failures_`.
     n_rounds : int, default=100
         Rounds of federated training.
     n_local_epochs : int, default=1
@@ -150,6 +155,8 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     history_ : dict of ndarrays of shape (n_iter_,)
         Row by round: round, loss, n_selected, n_failed, bytes_down, bytes_up, seconds, and
         validation_loss with early stopping.
+    failures_ : list of dict
+        ``{"round": ..., "client": ..., "reason": ...}`` of each reply that was missing or left out.
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
@@ -206,6 +213,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         aggregation: Any = "mean",
         selection: Any = "uniform",
         clients_per_round: float = 1.0,
+        min_clients: int = 1,
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
@@ -230,6 +238,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             aggregation=aggregation,
             selection=selection,
             clients_per_round=clients_per_round,
+            min_clients=min_clients,
             n_rounds=n_rounds,
             n_local_epochs=n_local_epochs,
             batch_size=batch_size,
@@ -261,6 +270,8 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     over_sites = False
 
     def _check_parts(self) -> None:
+        if isinstance(self.cv, str):
+            raise _wrong_cv(self.cv)
         if not len(self.gammas) or not len(self.class_weights):
             raise InvalidParameterError("gammas and class_weights must not be empty.")
         allowed = BaseFederatedClassifier._class_weight_constraint
@@ -332,6 +343,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             parts = self._parts(gamma, class_weight)
             federation, server, population = assemble(self, parts, engine, module, setup)
             federation = gamma_as_constant(federation, parts.loss, len(setup.classes))
+            federation = replace(federation, min_clients=1)  # a fold may have no rows of a client
             runs.append(Run(i, fold, federation, TrainingState(server), population))
         return runs
 
@@ -349,7 +361,10 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             splits = self.cv.split(np.empty(len(used)), rows.y[used], groups=owners[used])
             splits = [(used[train], used[test]) for train, test in splits]
         else:  # row numbers as given
-            splits = list(self.cv)
+            try:
+                splits = [(train, test) for train, test in self.cv]
+            except (TypeError, ValueError) as error:
+                raise _wrong_cv(self.cv) from error
         masks = []
         for train, test in splits:
             mask = np.zeros((2, n_rows), bool)
@@ -389,6 +404,13 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         self.gamma_ = _as_number(gammas[best])
         self.best_params_ = {"gamma": self.gamma_, "class_weight": class_weights[best]}
         self.best_score_ = float(scores[best].mean())
+
+
+def _wrong_cv(cv: Any) -> InvalidParameterError:
+    return InvalidParameterError(
+        "cv must be a number of folds, a splitter of scikit-learn, or pairs of row numbers to "
+        f"train and to validate on; got {cv!r}."
+    )
 
 
 def _as_number(gamma: Any) -> float | NDArray[np.float64]:

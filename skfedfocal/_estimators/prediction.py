@@ -12,7 +12,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from skfedfocal._data.inputs import ACCEPTED, check_finite, plain
-from skfedfocal._module import build_module, load_flat, takes_indices
+from skfedfocal._data.not_numbers import naming_what_is_no_number
+from skfedfocal._indices import row_dtype
+from skfedfocal._module import build_module, load_flat
 from skfedfocal._threads import one_thread
 from skfedfocal.engines import dense_rows
 from skfedfocal.losses import Loss
@@ -198,16 +200,17 @@ default="population"
     def _logits(self, X: Any) -> Tensor:
         """What the module gives, of shape (n_samples, n_classes), where the module is."""
         check_is_fitted(self)
-        X = validate_data(self, plain(X, "X"), reset=False, **ACCEPTED)
+        with naming_what_is_no_number(X):
+            X = validate_data(self, plain(X, "X"), reset=False, **ACCEPTED)
         if X.shape[1:] != self.row_shape_:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but those of fit had {self.row_shape_}."
             )
         module = self.module_
         parameter = next(module.parameters())
-        indices = takes_indices(module) and X.dtype.kind in "iu"
-        dtype = torch.int64 if indices else parameter.dtype
-        check_finite(X, dtype, getattr(self, "feature_names_in_", None))
+        names = getattr(self, "feature_names_in_", None)
+        check_finite(X, parameter.dtype, names)
+        dtype = row_dtype(module, X, names)
         n_at_once = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
         with torch.no_grad():
             return torch.cat(

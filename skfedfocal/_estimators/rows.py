@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.inputs import ACCEPTED, check_labels, distinct, places_among
+from skfedfocal._data.not_numbers import naming_what_is_no_number
 from skfedfocal._sklearn import InvalidParameterError, _check_sample_weight
 
 
@@ -18,9 +19,11 @@ def checked_rows(
     estimator: Any, X: Any, y: Any, sample_weight: Any, clients: Any, *, reset: bool
 ) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None, ClientLayout]:
     """Checked rows, and whose they are: of those of weight 0, nobody's."""
-    X, y = validate_data(estimator, X, y, reset=reset, **ACCEPTED)
-    if X.dtype.kind not in "biuf":
-        raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
+    given = X
+    with naming_what_is_no_number(given):
+        X, y = validate_data(estimator, X, y, reset=reset, **ACCEPTED)
+        if X.dtype.kind not in "biuf":
+            raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
     check_labels(y)
     layout = ClientLayout.from_ids(clients, X.shape[0])
     if sample_weight is None:

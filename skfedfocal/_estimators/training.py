@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from skfedfocal._estimators.prediction import FederatedPredictor
-from skfedfocal._module import build_module, module_name
+from skfedfocal._module import build_module, module_name, widths
 from skfedfocal._plain import plain_or_repr
 from skfedfocal._threads import one_thread
 from skfedfocal._training.assembly import Population, Setup, assemble
@@ -145,7 +145,7 @@ class FederatedTrainer(FederatedPredictor):
 
     def _identity(self, setup: Setup) -> dict[str, Any]:
         """What a checkpoint must have been written for to be gone on with, by name."""
-        free = {"n_rounds", "verbose", "device", "warm_start"}
+        free = {"n_rounds", "verbose", "device", "warm_start", "min_clients"}
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in free}
         params["module"] = module_name(self.module)
         if not isinstance(self.random_state, Integral | None):
@@ -173,6 +173,7 @@ class FederatedTrainer(FederatedPredictor):
         self.history_ = columns(state.history)
         if np.isnan(self.history_["validation_loss"]).all():
             del self.history_["validation_loss"]
+        self.failures_ = list(state.failures)
         self.n_iter_ = state.server.n_rounds
         is_last = theta is state.server.theta
         self.theta_ = self.training_state_["theta"] if is_last else theta.cpu().numpy()
@@ -185,7 +186,7 @@ class FederatedTrainer(FederatedPredictor):
         self.loss_ = loss
         constants = population.constants
         self.loss_constants_ = None if constants is None else constants.cpu().numpy()
-        self.hidden_layer_sizes_ = tuple(self.hidden_layer_sizes)
+        self.hidden_layer_sizes_ = widths(self.hidden_layer_sizes)
         self.row_shape_ = tuple(setup.row_shape)
         self.seed_ = int(setup.seed)
         self._made_from = self.module

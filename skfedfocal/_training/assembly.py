@@ -40,6 +40,8 @@ class Setup:
         Digest of the rows; None where nothing needs it.
     seed : int
         Of initial parameters, selection and shuffling.
+    min_clients : int
+        Good replies that a round needs at least, whatever the settings say.
     """
 
     classes: NDArray[Any]
@@ -47,6 +49,7 @@ class Setup:
     row_shape: tuple[int, ...]
     data: str | None
     seed: int
+    min_clients: int = 1
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,15 @@ def assemble(
     plan = _weighted(plan, parts, population)
     if n_clients == 1:
         plan = replace(plan, focus=None)  # of one client alone, the weight does not matter
-    federation = Federation(plan, parts.selection, parts.aggregation, parts.strategy, n_selected)
+    federation = Federation(
+        plan,
+        parts.selection,
+        parts.aggregation,
+        parts.strategy,
+        n_selected,
+        max(settings.min_clients, setup.min_clients),
+        setup.client_ids,
+    )
     stats = ClientStats(engine.n_rows, None if each is None else each[:, :-1])
     return federation, ServerState(theta, stats, parts.strategy.start(theta)), population
 

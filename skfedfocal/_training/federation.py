@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._data.clients import ClientStats
 from skfedfocal._local import LocalPlan
 from skfedfocal.aggregation import Aggregator
+from skfedfocal.engines import Failure
 from skfedfocal.selection import Selection
 from skfedfocal.strategies import Strategy
 
@@ -23,6 +26,8 @@ class Federation:
     aggregator: Aggregator
     strategy: Strategy
     n_selected: int
+    min_clients: int
+    client_ids: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Round:
     validation_loss : float
         Mean loss, over validation rows, of the model that the round ended with; NaN where nobody
         was asked.
+    failures : tuple of Failure
+        Who failed, and why; no column of the history.
     """
 
     round: int
@@ -65,3 +72,4 @@ class Round:
     bytes_up: int
     seconds: float
     validation_loss: float = float("nan")
+    failures: tuple[Failure, ...] = ()

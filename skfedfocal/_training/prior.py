@@ -12,7 +12,8 @@ from torch import nn
 
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import ParameterShapes, flatten
-from skfedfocal._training.tally import FederatedTrainingError, Tally
+from skfedfocal._training.failures import FederatedTrainingError
+from skfedfocal._training.tally import Tally
 from skfedfocal.aggregation import WeightedMean
 from skfedfocal.engines import Engine, Task
 from skfedfocal.losses import CrossEntropyLoss
@@ -74,12 +75,13 @@ def estimate_class_prior(engine: Engine, module: nn.Module, plan: LocalPlan) -> 
     tally = Tally(WeightedMean(), theta.double())
     for reply in engine.train(Task(theta, one_step, np.arange(len(engine.sizes)), 0)):
         tally.add(reply)
-    if tally.left_out:
+    if tally.failures:
+        first = tally.failures[0]
         raise FederatedTrainingError(
-            f"class_weight='estimated': {len(tally.left_out)} client(s), number "
-            f"{tally.left_out[0]} of clients_ first, returned an update that is not finite; scale "
-            "the columns of X, or use class_weight='balanced'."
-        )
+            f"class_weight='estimated' needs a reply of all clients; {len(tally.failures)} gave "
+            f"none, first number {first.client} of clients_ ({first.reason}). Scale the columns of "
+            "X, or use class_weight='balanced'."
+        ) from first.error
     engine.asked.up += tally.n_bytes
     engine.asked.down += len(engine.sizes) * theta.nbytes
     moved = shapes.split(tally.aggregate()[None])[place][0].cpu().numpy()

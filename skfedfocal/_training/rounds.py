@@ -11,7 +11,6 @@ the updates; the strategy steps from there:
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -20,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from skfedfocal._disclosure import RECALLS
-from skfedfocal._random import cohort_generator
+from skfedfocal._random import cohort_generator, order_generator
+from skfedfocal._training.failures import FederatedTrainingError, check_enough
 from skfedfocal._training.federation import Federation, Round, ServerState
-from skfedfocal._training.tally import FederatedTrainingError, Tally
+from skfedfocal._training.tally import Tally
 from skfedfocal.engines import Engine, Task, Traffic
 from skfedfocal.selection import Selection
 
@@ -33,7 +33,7 @@ def run_round(
     """One round, from one state to the next."""
     began = time.perf_counter()
     task = begin(federation, state)
-    tally = Tally(federation.aggregator, state.theta)
+    tally = tally_of(federation, state)
     for reply in engine.train(task):
         tally.add(reply)
     state = step(federation, state, task, tally)
@@ -55,15 +55,17 @@ def begin(federation: Federation, state: ServerState) -> Task:
     )
 
 
+def tally_of(federation: Federation, state: ServerState) -> Tally:
+    """For the replies to the round's task."""
+    order = order_generator(federation.plan.seed, state.n_rounds)
+    return Tally(federation.aggregator, state.theta, order)
+
+
 def step(federation: Federation, state: ServerState, task: Task, tally: Tally) -> ServerState:
     """End a round: the server's step from the aggregate."""
     number = state.n_rounds + 1
-    _warn_left_out(number, sorted(tally.left_out))
-    if len(task.cohort) and tally.n_good == 0:
-        raise FederatedTrainingError(
-            f"Round {number}: no client returned a finite update. The training diverged; lower "
-            "learning_rate, or scale the columns of X (StandardScaler)."
-        )
+    needed, ids = federation.min_clients, federation.client_ids
+    check_enough(tally.failures, tally.n_good, len(task.cohort), needed, number, ids)
     theta, optimizer = state.theta, state.optimizer
     if tally.n_good:  # a cohort of nobody changes nothing
         theta, optimizer = federation.strategy.step(theta, tally.aggregate(), dict(optimizer))
@@ -71,7 +73,8 @@ def step(federation: Federation, state: ServerState, task: Task, tally: Tally) -
         raise FederatedTrainingError(
             f"Round {number}: the step of {federation.strategy!r} from the updates of "
             f"{federation.aggregator!r} led to a model that is not finite; lower learning_rate, or "
-            "the server's."
+            "the server's.",
+            tally.failures,
         )
     stats = state.stats
     for clients, recalls in tally.recalls:
@@ -91,6 +94,7 @@ def report(state: ServerState, task: Task, tally: Tally, asked: Traffic, began: 
         bytes_down=n_selected * state.theta.nbytes + asked.down,
         bytes_up=tally.n_bytes + asked.up,
         seconds=time.perf_counter() - began,
+        failures=tuple(tally.failures),
     )
 
 
@@ -111,13 +115,3 @@ def _checked(cohort: Any, selection: Selection, n_clients: int) -> NDArray[np.in
             f"{n_clients} clients have the numbers 0 to {n_clients - 1}."
         )
     return np.sort(numbers).astype(np.int64)
-
-
-def _warn_left_out(number: int, clients: list[int]) -> None:
-    if clients:
-        warnings.warn(
-            f"Round {number}: left out the non-finite updates of {len(clients)} "
-            f"client(s), number {', '.join(map(str, clients[:5]))} of clients_.",
-            RuntimeWarning,
-            stacklevel=4,
-        )

@@ -18,10 +18,10 @@ from skfedfocal._module import load_flat
 from skfedfocal._random import FOLDS
 from skfedfocal._training.assembly import Population
 from skfedfocal._training.federation import Federation
-from skfedfocal._training.rounds import begin, report, step
+from skfedfocal._training.rounds import begin, report, step, tally_of
 from skfedfocal._training.state import TrainingState
 from skfedfocal._training.tally import Tally
-from skfedfocal.engines import Hits, ManyFederations, Request, Task, Traffic
+from skfedfocal.engines import Hits, ManyFederations, Request, Task, Traffic, judge_each
 from skfedfocal.losses import FocalLoss
 from skfedfocal.losses._focal import GammaAsConstant
 
@@ -76,7 +76,7 @@ def train_together(runs: list[Run], many: ManyFederations, n_rounds: int) -> lis
     for _ in range(n_rounds):
         began = time.perf_counter()
         tasks = [_with_rows(run, begin(run.federation, run.state.server)) for run in runs]
-        tallies = [Tally(run.federation.aggregator, run.state.server.theta) for run in runs]
+        tallies = [tally_of(run.federation, run.state.server) for run in runs]
         requests = [Request(task, run.fold) for task, run in zip(tasks, runs, strict=True)]
         for i, reply in many.train(requests):
             tallies[i].add(reply)
@@ -95,7 +95,8 @@ def _with_rows(run: Run, task: Task) -> Task:
 
 def _ended(run: Run, task: Task, tally: Tally, began: float) -> TrainingState:
     server = step(run.federation, run.state.server, task, tally)
-    history = (*run.state.history, report(server, task, tally, Traffic(), began))
+    came_to = replace(report(server, task, tally, Traffic(), began), failures=())
+    history = (*run.state.history, came_to)
     return replace(run.state, server=server, history=history)
 
 
@@ -132,7 +133,7 @@ def balanced_accuracy(run: Run, module: nn.Module, held_out: FederatedRows) -> t
     module.eval()
     clients = np.flatnonzero(held_out.layout.sizes)
     with torch.no_grad():
-        found = Hits().judge(module, held_out, clients, run.federation.plan)
+        found, _ = judge_each(Hits(), module, held_out, clients, run.federation.plan)
     hits, counts = found.sum(0)
     hits, counts = hits[counts > 0], counts[counts > 0]
     # With a row more of either kind, so that one row that is got right is not taken for certain.

@@ -39,6 +39,8 @@ class TrainingState:
         That loss.
     n_waited : int
         Rounds since.
+    failures : tuple of dict
+        Round, client and reason of each reply that was missing.
     label_counts : ndarray of shape (n_classes,) or None
         Rows by class, the mean over the calls of `partial_fit`; None where they were not asked for.
     n_calls : int
@@ -51,6 +53,7 @@ class TrainingState:
     best: Tensor | None = None
     best_loss: float = np.inf
     n_waited: int = 0
+    failures: tuple[dict[str, Any], ...] = ()
     label_counts: Counts | None = None
     n_calls: int = 1
 
@@ -79,6 +82,7 @@ def packed(state: TrainingState, client_ids: NDArray[Any], data: str | None) -> 
         "best": None if state.best is None else _array(state.best),
         "best_loss": float(state.best_loss),
         "n_waited": state.n_waited,
+        "failures": list(state.failures),
         "label_counts": state.label_counts,
         "n_calls": state.n_calls,
         "data": data,
@@ -134,6 +138,7 @@ def unpacked(
         server,
         history=_rounds(values["history"]),
         recent=tuple(map(tensor, values["recent"])),
+        failures=tuple(values["failures"]),
         label_counts=values["label_counts"],
         n_calls=int(values["n_calls"]),
     )
@@ -149,7 +154,11 @@ def unpacked(
 
 def columns(history: tuple[Round, ...]) -> dict[str, NDArray[Any]]:
     """History by column."""
-    return {f.name: np.array([getattr(r, f.name) for r in history]) for f in fields(Round)}
+    return {
+        f.name: np.array([getattr(r, f.name) for r in history])
+        for f in fields(Round)
+        if f.name != "failures"
+    }
 
 
 def _rounds(history: Mapping[str, NDArray[Any]]) -> tuple[Round, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from skfedfocal._random import panel
+from skfedfocal._training.failures import FederatedTrainingError, records, warn_without
 from skfedfocal._training.federation import Federation, Round
 from skfedfocal._training.rounds import run_round
 from skfedfocal._training.state import TrainingState
-from skfedfocal._training.tally import FederatedTrainingError
-from skfedfocal.engines import Engine, Model, Traffic, Unanswered, ValidationLoss
+from skfedfocal.engines import Engine, Failure, Model, Traffic, Unanswered, ValidationLoss
 
 _PANEL_SIZE = 1000  # clients, at least, whose rows validate every model
 
@@ -80,14 +80,21 @@ class Training:
                         f"Round {until}: the model gives numbers that are not finite. The training "
                         "diverged; lower learning_rate, or the server's."
                     )
-            except FederatedTrainingError:
+            except FederatedTrainingError as error:
+                failed = self._failed(before, error.failures)
                 # The models just before the end are finite, but useless; that of least loss is not.
-                self.state = replace(least[1], recent=())
+                kept = replace(least[1], recent=()) if error.diverged else before
+                self.state = replace(kept, failures=failed)
                 raise
             # The loss is that of the model that was sent; where it is unknown, the last is kept.
             if report.n_selected and not report.loss >= least[0]:
                 least = report.loss, before
-            self.state = replace(before, server=server, recent=self._recent(before))
+            failed = self._failed(before, report.failures)
+            self._warn(before, report)
+            report = replace(report, failures=())  # whose errors hold on to all that they met
+            self.state = replace(
+                before, server=server, recent=self._recent(before), failures=failed
+            )
             if self._patience is not None:
                 report = self._watch(engine, report)
             self.state = replace(self.state, history=(*before.history, report))
@@ -108,6 +115,17 @@ class Training:
         if not state.recent:
             return state.server.theta
         return torch.stack((*state.recent, state.server.theta)).mean(0)
+
+    def _failed(self, before: TrainingState, new: Sequence[Failure]) -> tuple[Any, ...]:
+        """Who failed until now."""
+        ids, number = self.federation.client_ids, before.server.n_rounds + 1
+        return (*before.failures, *records(new, number, ids))
+
+    def _warn(self, before: TrainingState, report: Round) -> None:
+        """Warn of clients that failed for the first time."""
+        if report.failures:
+            known = {record["client"] for record in before.failures}
+            warn_without(report.failures, report.round, self.federation.client_ids, known)
 
     def _recent(self, before: TrainingState) -> tuple[Tensor, ...]:
         """The models after earlier rounds that count in the mean with the next one."""

@@ -3,8 +3,16 @@
 from collections.abc import Callable
 
 from skfedfocal._data.rows import FederatedRows, dense_rows
-from skfedfocal.engines._engine import Engine, Model, Task, Traffic, Unanswered, Updates
-from skfedfocal.engines._evaluate import Hits, ValidationLoss
+from skfedfocal.engines._engine import (
+    Engine,
+    Failure,
+    Model,
+    Task,
+    Traffic,
+    Unanswered,
+    Updates,
+)
+from skfedfocal.engines._evaluate import Hits, ValidationLoss, judge_each
 from skfedfocal.engines._loop import LoopEngine
 from skfedfocal.engines._many import ManyFederations, Request
 from skfedfocal.engines._vectorized import VectorizedEngine
@@ -12,6 +20,7 @@ from skfedfocal.engines._vectorized import VectorizedEngine
 __all__ = [
     "ENGINES",
     "Engine",
+    "Failure",
     "FederatedRows",
     "Hits",
     "LoopEngine",
@@ -25,6 +34,7 @@ __all__ = [
     "ValidationLoss",
     "VectorizedEngine",
     "dense_rows",
+    "judge_each",
 ]
 
 ENGINES: dict[str, Callable[..., Engine]] = {

@@ -16,6 +16,7 @@ from skfedfocal._local import LocalPlan
 from skfedfocal.engines._deltas import Deltas, DenseDeltas
 
 _ASKED_TOGETHER = 1 << 14  # clients whose answers are in memory at once
+_REASON = 300  # characters of an exception that are kept
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,31 @@ class Updates:
         )
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A client that gives no usable reply, and why.
+
+    Attributes
+    ----------
+    client : int
+        Its number.
+    reason : str
+        In words.
+    error : Exception or None
+        What its module or its data raised, where that is known.
+    """
+
+    client: int
+    reason: str
+    error: Exception | None = None
+
+    @classmethod
+    def of(cls, client: int | np.int64, error: Exception) -> Failure:
+        """What an exception comes to."""
+        text = " ".join(str(error).split())
+        return cls(int(client), f"{type(error).__name__}: {text}"[:_REASON].rstrip(": "), error)
+
+
 @dataclass
 class Traffic:
     """Bytes of questions and of answers to them."""
@@ -155,13 +181,13 @@ class Engine(ABC):
         """Number of rows of each client, of shape (n_clients,)."""
 
     @abstractmethod
-    def train(self, task: Task) -> Iterator[Updates]:
+    def train(self, task: Task) -> Iterator[Updates | Failure]:
         """Train the clients of the task's cohort, each on its own rows.
 
         Yields
         ------
-        updates : Updates
-            The replies, in blocks of any size and order.
+        reply : Updates or Failure
+            The replies, in blocks of any size and order; and who gives none, and why.
         """
 
     def can_use(self, theta: Tensor) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from skfedfocal._data.queries import Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._disclosure import HITS, VALIDATION_LOSS
 from skfedfocal._local import LocalPlan
+from skfedfocal.engines._engine import Failure
 
 _SEGMENT_VALUES = 1 << 17  # features evaluated at a time, so that activations stay in the cache
 
@@ -85,6 +87,36 @@ class Hits(ModelQuery):
             hit = part.weight * (decided == part.labels)
             _add(cells, part.owner * rows.n_classes + part.labels, (hit, part.weight))
         return cells.reshape(2, len(clients), rows.n_classes).swapaxes(0, 1)
+
+
+def judge_each(
+    query: ModelQuery,
+    predict: Predict,
+    rows: FederatedRows,
+    clients: NDArray[np.int64],
+    plan: LocalPlan,
+    *,
+    together: bool = True,
+) -> tuple[NDArray[np.float64], list[Failure]]:
+    """Answers of the clients, (m, ...): zeros of those on whose rows the module raises; and why.
+
+    Where it raises on those of all, that is raised. Not `together` is each client by itself.
+    """
+    if together:
+        with contextlib.suppress(Exception):  # of one of them; which, only asking each will tell
+            return query.judge(predict, rows, clients, plan), []
+    found, failures = {}, []
+    for i, client in enumerate(clients):
+        try:
+            found[i] = query.judge(predict, rows, clients[[i]], plan)[0]
+        except Exception as error:
+            failures.append(Failure.of(client, error))
+    if not found and failures:
+        raise cast(Exception, failures[0].error)
+    answers = np.zeros((len(clients), *found[min(found)].shape))
+    for i, one in found.items():
+        answers[i] = one
+    return answers, failures
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skfedfocal._class_weight import of_rows
-from skfedfocal._data.queries import Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import flatten, load_flat, trainable
 from skfedfocal._random import borrowed_generator, layers_seed, shuffled_places
-from skfedfocal.engines._engine import Model, Task, Updates
+from skfedfocal.engines._engine import Failure, Task, Updates
 from skfedfocal.engines._evaluate import Hits
 from skfedfocal.engines._in_process import InProcessEngine
 
@@ -25,6 +23,7 @@ class LoopEngine(InProcessEngine):
     """Trains each client by itself, batch by batch, as the method's description reads."""
 
     way = "one client after the other"
+    together = False  # as at sites: products of matrices depend on the batch
 
     def __init__(
         self, module: nn.Module, rows: FederatedRows, held_out: FederatedRows | None = None
@@ -41,29 +40,30 @@ class LoopEngine(InProcessEngine):
 
         return predict
 
-    def _answers(
-        self, query: Query, clients: NDArray[np.int64], model: Model | None
-    ) -> NDArray[np.float64]:
-        answers = super()._answers  # each by itself, as at sites: products depend on the batch
-        return np.concatenate([answers(query, clients[[i]], model) for i in range(len(clients))])
-
-    def train(self, task: Task) -> Iterator[Updates]:
-        plan = task.plan
+    def train(self, task: Task) -> Iterator[Updates | Failure]:
         for client in task.cohort:
-            recall = None
-            if task.needs_recall:
-                hits = Hits().judge(self.logits(task.theta), self.rows, np.array([client]), plan)
-                recall = plan.recall(hits[:, 0], hits[:, 1])
-            load_flat(self.module, task.theta)
-            loss, mean_weight = self._train_client(client, task.round, plan)
-            row_weight = self.sizes[[client]] * mean_weight
-            yield Updates(
-                clients=np.array([client]),
-                weights=plan.weigh(row_weight, self.n_rows[[client]], recall),
-                objective=np.column_stack([row_weight * loss, row_weight]),
-                deltas=(flatten(self.module) - task.theta)[None],
-                recalls=recall if task.wants_recall else None,
-            )
+            try:
+                reply: Updates | Failure = self._reply(client, task)
+            except Exception as error:
+                reply = Failure.of(client, error)
+            yield reply
+
+    def _reply(self, client: int, task: Task) -> Updates:
+        """What one client replies."""
+        plan, recall = task.plan, None
+        if task.needs_recall:
+            hits = Hits().judge(self.logits(task.theta), self.rows, np.array([client]), plan)
+            recall = plan.recall(hits[:, 0], hits[:, 1])
+        load_flat(self.module, task.theta)
+        loss, mean_weight = self._train_client(client, task.round, plan)
+        row_weight = self.sizes[[client]] * mean_weight
+        return Updates(
+            clients=np.array([client]),
+            weights=plan.weigh(row_weight, self.n_rows[[client]], recall),
+            objective=np.column_stack([row_weight * loss, row_weight]),
+            deltas=(flatten(self.module) - task.theta)[None],
+            recalls=recall if task.wants_recall else None,
+        )
 
     def _train_client(self, client: int, round_: int, plan: LocalPlan) -> tuple[float, float]:
         """Local epochs of one client; returns its mean loss and mean class weight."""

@@ -16,7 +16,7 @@ from skfedfocal._data.rows import FederatedRows
 from skfedfocal._module import ParameterShapes
 from skfedfocal.engines._batches import BlockRows
 from skfedfocal.engines._deltas import StackedDeltas
-from skfedfocal.engines._engine import Task, Updates
+from skfedfocal.engines._engine import Failure, Task, Updates
 from skfedfocal.engines._evaluate import Hits
 from skfedfocal.engines._kernels import choose_kernel
 from skfedfocal.engines._vectorized import VectorizedEngine
@@ -61,18 +61,25 @@ class ManyFederations:
         self.kernel = choose_kernel(module, rows)
         self.engines = [VectorizedEngine(module, rows.regroup(part)) for part in parts]
 
-    def train(self, requests: Sequence[Request]) -> Iterator[tuple[int, Updates]]:
+    def train(self, requests: Sequence[Request]) -> Iterator[tuple[int, Updates | Failure]]:
         """Yield the replies in blocks, each with the number of the request it answers."""
         if max(len(r.task.cohort) for r in requests) < self.kernel.block_size:
             yield from self._side_by_side(requests)
             return
         for i, r in enumerate(requests):  # one federation fills a block by itself
-            engine, cohort = self.engines[r.part], r.task.cohort
-            there = replace(r.task, cohort=cohort[engine.sizes[cohort] > 0])
-            for reply in engine.train(there):
-                yield i, reply
+            cohort = r.task.cohort
+            there = cohort[self.engines[r.part].sizes[cohort] > 0]
+            yield from self._alone(requests, i, there)
 
-    def _side_by_side(self, requests: Sequence[Request]) -> Iterator[tuple[int, Updates]]:
+    def _alone(
+        self, requests: Sequence[Request], i: int, clients: NDArray[np.int64]
+    ) -> Iterator[tuple[int, Updates | Failure]]:
+        """Some clients of one federation, without the others."""
+        engine, task = self.engines[requests[i].part], requests[i].task
+        for reply in engine.train(replace(task, cohort=clients)):
+            yield i, reply
+
+    def _side_by_side(self, requests: Sequence[Request]) -> Iterator[tuple[int, Updates | Failure]]:
         """Clients of several federations in one block."""
         plan, round_ = requests[0].task.plan, requests[0].task.round
         whose = np.concatenate([np.full(len(r.task.cohort), i) for i, r in enumerate(requests)])
@@ -92,22 +99,41 @@ class ManyFederations:
             block_size=self.kernel.block_size,
             numbers=cohort,
         ):
-            of = whose[block.positions]
-            own = [leaf[torch.as_tensor(of)] for leaf in start]
-            stacks = [leaf.clone() for leaf in own]
-            rows = self._rows(requests, block, of, own[0])
-            losses = self.kernel.train_stacks(stacks, own, rows, round_, plan)
-            for i in np.unique(of):
-                mine = np.flatnonzero(of == i)
-                deltas = StackedDeltas([s[torch.as_tensor(mine)] for s in stacks], starts[i])
-                clients, members_here = cohort[block.positions[mine]], block.members[mine]
-                row_weight = self.rows.sizes[members_here] * rows.mean_weights[mine]
-                yield (
-                    int(i),
-                    self._reply(
-                        requests[i], clients, members_here, row_weight, losses[mine], deltas
-                    ),
-                )
+            of, numbers = whose[block.positions], cohort[block.positions]
+            try:
+                replies = self._train_block(requests, block, of, numbers, start, starts)
+            except Exception:  # on the rows of one of them; which, its own engine tells
+                for i in np.unique(of):
+                    yield from self._alone(requests, int(i), numbers[of == i])
+                continue
+            yield from replies
+
+    def _train_block(
+        self,
+        requests: Sequence[Request],
+        block: Block,
+        of: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+        start: list[Tensor],
+        starts: list[list[Tensor]],
+    ) -> list[tuple[int, Updates]]:
+        """Replies by request, of a block whose clients belong to these requests."""
+        plan, round_ = requests[0].task.plan, requests[0].task.round
+        own = [leaf[torch.as_tensor(of)] for leaf in start]
+        stacks = [leaf.clone() for leaf in own]
+        rows = self._rows(requests, block, of, own[0])
+        losses = self.kernel.train_stacks(stacks, own, rows, round_, plan)
+        replies = []
+        for i in np.unique(of):
+            mine = np.flatnonzero(of == i)
+            deltas = StackedDeltas([s[torch.as_tensor(mine)] for s in stacks], starts[i])
+            members = block.members[mine]
+            row_weight = self.rows.sizes[members] * rows.mean_weights[mine]
+            reply = self._reply(
+                requests[i], numbers[mine], members, row_weight, losses[mine], deltas
+            )
+            replies.append((int(i), reply))
+        return replies
 
     def _reply(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skfedfocal._data.blocks import Block, schedule
@@ -14,7 +15,7 @@ from skfedfocal._module import ParameterShapes
 from skfedfocal._threads import allowed_threads
 from skfedfocal.engines._batches import BlockRows
 from skfedfocal.engines._crew import Crew
-from skfedfocal.engines._engine import Task, Updates
+from skfedfocal.engines._engine import Failure, Task, Updates
 from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.engines._kernels import kernel_of_round, kernels_for
 from skfedfocal.engines._kernels.kernel import Kernel
@@ -42,33 +43,49 @@ class VectorizedEngine(InProcessEngine):
         start = self.shapes.split(theta)
         return lambda x: self.kernel.predict(start, x)
 
-    def train(self, task: Task) -> Iterator[Updates]:
+    def train(self, task: Task) -> Iterator[Updates | Failure]:
         if len(task.cohort) == 0:
             return
         plan, start = task.plan, self.shapes.split(task.theta)
         kernel = kernel_of_round(self.kernels, plan, self.rows.layout.sizes_of(task.cohort))
         self.way = kernel.way
-        blocks = schedule(
-            task.cohort,
-            self.rows.layout.offsets,
-            seed=plan.seed,
-            round_=task.round,
-            n_epochs=plan.n_epochs,
-            batch_size=plan.batch_size,
-            block_size=kernel.block_size,
-        )
+        blocks = self._blocks(task.cohort, task, kernel.block_size)
         idle = SimpleQueue[Kernel]()  # one for each thread
         for twin in kernel.twins(self.crew.n_threads):
             idle.put(twin)
 
-        def work(block: Block) -> Updates:
+        def work(block: Block) -> list[Updates | Failure]:
             twin = idle.get()
             try:
-                return self._train_block(twin, start, block, task)
+                return self._replies(twin, start, block, task)
             finally:
                 idle.put(twin)
 
-        yield from self.crew.run(blocks, work)
+        for replies in self.crew.run(blocks, work):
+            yield from replies
+
+    def _replies(
+        self, kernel: Kernel, start: list[Tensor], block: Block, task: Task
+    ) -> list[Updates | Failure]:
+        """The block's replies; of one in which the module raises, client by client."""
+        try:
+            return [self._train_block(kernel, start, block, task)]
+        except Exception as error:
+            if len(block.members) == 1:
+                return [Failure.of(block.members[0], error)]
+        alone = self._blocks(block.members, task, block_size=1)
+        return [reply for one in alone for reply in self._replies(kernel, start, one, task)]
+
+    def _blocks(self, clients: NDArray[np.int64], task: Task, block_size: int) -> Iterator[Block]:
+        return schedule(
+            clients,
+            self.rows.layout.offsets,
+            seed=task.plan.seed,
+            round_=task.round,
+            n_epochs=task.plan.n_epochs,
+            batch_size=task.plan.batch_size,
+            block_size=block_size,
+        )
 
     def _train_block(
         self, kernel: Kernel, start: list[Tensor], block: Block, task: Task

@@ -6,7 +6,6 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,13 +21,12 @@ from skfedfocal._data.moments import Moments, column_moments, standard_scale
 from skfedfocal._data.queries import Sizes, settle
 from skfedfocal._estimators.base import BaseFederatedClassifier
 from skfedfocal._estimators.scales import warn_if_unscaled
-from skfedfocal._module import module_name, takes_indices
+from skfedfocal._module import module_name, takes_indices, widths
 from skfedfocal._module_check import check_module
 from skfedfocal._plain import to_plain
 from skfedfocal._training.assembly import Setup
-from skfedfocal._training.tally import FederatedTrainingError
 from skfedfocal.engines import Engine, Traffic, Unanswered
-from skfedfocal.flower._engine import GridEngine, TooFewClients
+from skfedfocal.flower._engine import GridEngine
 from skfedfocal.flower._exchange import NoReply, ask
 from skfedfocal.flower._messages import STATISTICS
 from skfedfocal.flower._sites import Site, SiteError, check_fits, check_names
@@ -160,7 +158,7 @@ class Coordinator:
             total = self._prepare(engine)
             classifier._train_over(
                 partial(self._connect, engine),
-                partial(Setup, classes, names, row_shape, data),
+                partial(Setup, classes, names, row_shape, data, min_clients=self.min_clients),
                 classifier.n_rounds,
                 go_on=go_on,
                 checkpoint=self.checkpoint,
@@ -172,14 +170,11 @@ class Coordinator:
                 },
             )
             warn_if_unscaled(classifier.history_["loss"][0], len(classes))
-        except TooFewClients as error:
-            raise FederatedTrainingError(str(error)) from error
         except Unanswered as error:
             raise SiteError(f"Round 0 failed: {error}.") from error
         finally:
             if getattr(classifier, "theta_", None) is not before:  # else all is as it was
                 self._keep_features(total, row_shape)
-            classifier.site_failures_ = [asdict(failure) for failure in engine.failures]
 
     def _prepare(self, engine: GridEngine) -> Moments | None:
         """Fit the scaler from sums."""
@@ -243,7 +238,7 @@ class Coordinator:
             task={
                 "classes": classes,
                 "module": module_name(settings.module),
-                "hidden_layer_sizes": tuple(int(width) for width in settings.hidden_layer_sizes),
+                "hidden_layer_sizes": widths(settings.hidden_layer_sizes),
                 "row_shape": row_shape,
                 "engine": settings.engine,
                 "seed": None,
@@ -251,7 +246,6 @@ class Coordinator:
                 "scale": None,
                 "validation_fraction": None,
             },
-            min_clients=self.min_clients,
             timeout=self.timeout,
             recognise=self._recognise,
         )

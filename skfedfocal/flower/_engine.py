@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._data.queries import Query
-from skfedfocal.engines import Engine, Model, Task, Unanswered, Updates
+from skfedfocal.engines import Engine, Failure, Model, Task, Unanswered, Updates
 from skfedfocal.flower._exchange import ask, exchange
 from skfedfocal.flower._messages import (
     ASK,
@@ -28,15 +27,6 @@ from skfedfocal.flower._messages import (
     write_theta,
 )
 from skfedfocal.flower._sites import Site
-
-
-@dataclass
-class Failure:
-    """A site that a round had to do without."""
-
-    round: int
-    site: str
-    reason: str
 
 
 @dataclass
@@ -53,14 +43,10 @@ class GridEngine(Engine):
         Weight of the rows that each trains on, and their number.
     task : dict
         What sites need to know besides model and plan: classes, module, scaling.
-    min_clients : int
-        Good replies without which a round fails.
     timeout : float
         Seconds within which a site has to reply.
     recognise : callable or None
         Asks new nodes which site they are; finds sites that came back as another node.
-    failures : list of Failure
-        What went wrong so far.
     """
 
     way = "at their sites"
@@ -69,10 +55,8 @@ class GridEngine(Engine):
     sites: list[Site]
     extent: NDArray[np.float64]
     task: dict[str, Any]
-    min_clients: int
     timeout: float
     recognise: Callable[[set[int]], None] | None = None
-    failures: list[Failure] = field(default_factory=list)
 
     @property
     def sizes(self) -> NDArray[np.float64]:
@@ -106,7 +90,7 @@ class GridEngine(Engine):
                 raise Unanswered(f"the answer of {self.sites[k].name!r} is of no use")
         return np.stack(found)
 
-    def train(self, task: Task) -> Iterator[Updates]:
+    def train(self, task: Task) -> Iterator[Updates | Failure]:
         """Train the sites of the cohort, as `Engine.train` has it; replies come by number."""
         common = {
             **self.task,
@@ -116,18 +100,16 @@ class GridEngine(Engine):
         }
         requests, reasons = self._requests(task.theta, task.cohort, common)
         replies, failures = exchange(self.grid, requests, TRAIN, self.timeout)
-        good = []
-        for k in task.cohort:
+        for k in map(int, task.cohort):
             node = self.sites[k].node
-            if node in replies:
-                try:
-                    good.append(self._read(replies[node], int(k), task))
-                except BadReply as bad:
-                    reasons[int(k)] = str(bad)
-            elif node in failures:
-                reasons[int(k)] = failures[node].reason
-        self._account_for(reasons, task.round + 1, len(good), len(task.cohort))
-        yield from good
+            if node not in replies:
+                reason = failures[node].reason if node in failures else reasons[k]
+                yield Failure(k, reason)
+                continue
+            try:
+                yield self._read(replies[node], k, task)
+            except BadReply as bad:
+                yield Failure(k, str(bad))
 
     def _requests(
         self, theta: Tensor, cohort: NDArray[np.int64], common: dict[str, Any]
@@ -146,28 +128,6 @@ class GridEngine(Engine):
             else:
                 reasons[int(k)] = "it is not connected"
         return requests, reasons
-
-    def _account_for(
-        self, reasons: Mapping[int, str], round_: int, n_good: int, n_asked: int
-    ) -> None:
-        """Keep why sites are missing; raise where too few are left, else warn."""
-        for k, reason in sorted(reasons.items()):
-            self.failures.append(Failure(round_, self.sites[k].name, reason))
-        needed = min(self.min_clients, n_asked)
-        if n_good < needed:
-            hint = ""
-            if any("not finite" in reason for reason in reasons.values()):
-                hint = " The training diverged; lower learning_rate, or scale the columns."
-            raise TooFewClients(
-                f"Round {round_}: {n_good} of {n_asked} sites replied well, but "
-                f"{needed} are needed; not {self._in_words(reasons)}.{hint}"
-            )
-        if reasons:
-            warnings.warn(
-                f"Round {round_} goes on without {self._in_words(reasons)}.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
 
     def _read(self, content: RecordDict, number: int, task: Task) -> Updates:
         """Check a reply and take it apart."""
@@ -190,7 +150,3 @@ class GridEngine(Engine):
 
     def _in_words(self, reasons: Mapping[int, str]) -> str:
         return "; ".join(f"{self.sites[k].name!r} ({reasons[k]})" for k in sorted(reasons))
-
-
-class TooFewClients(RuntimeError):
-    """Raised where fewer sites replied than a round needs."""

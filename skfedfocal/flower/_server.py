@@ -86,8 +86,8 @@ def federate(
     classes : array-like of shape (n_classes,) or None, default=None
         All labels there may be; a site with others is an error. None is what the sites have.
     min_clients : int, default=2
-        Sites without which training does not begin, and good replies without which a round
-        fails, or all of its cohort where that is smaller.
+        Sites without which training does not begin. Rounds need as many good replies, or as the
+        estimator's own `min_clients` says where that is more.
     timeout : float, default=3600.0
         Seconds that sites have for a round.
     wait : float, default=600.0
@@ -99,8 +99,8 @@ def federate(
     Returns
     -------
     estimator : object
-        The same, fitted. Its classifier has `site_failures_`: round, site and reason of each
-        reply that was missing.
+        The same, fitted. `failures_` of its classifier has round, site and reason of each reply
+        that was missing.
 
     Raises
     ------

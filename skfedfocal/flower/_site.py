@@ -21,10 +21,11 @@ from skfedfocal._data.moments import scaled
 from skfedfocal._data.queries import ColumnDeviations, ColumnSums, PlainRows, Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._data.validation import validation_rows
+from skfedfocal._indices import row_dtype
 from skfedfocal._local import LocalPlan
-from skfedfocal._module import build_module, takes_indices
+from skfedfocal._module import build_module
 from skfedfocal._threads import one_thread
-from skfedfocal.engines import ENGINES, Engine, Model, Task, Updates
+from skfedfocal.engines import ENGINES, Engine, Failure, Model, Task, Updates
 from skfedfocal.engines._evaluate import ModelQuery
 
 
@@ -167,8 +168,10 @@ def train(
     asked = Task(theta, plan, number, int(task["round"]), bool(task["wants_recall"]))
     plan.loss.check_params()
     with one_thread():
-        (updates,) = _engine(rows, task, theta, module).train(asked)
-    return updates
+        (reply,) = _engine(rows, task, theta, module).train(asked)
+    if isinstance(reply, Failure):
+        raise reply.error or RuntimeError(reply.reason)
+    return reply
 
 
 def _engine(rows: SiteRows, task: Mapping[str, Any], theta: Tensor, module: Any) -> Engine:
@@ -189,13 +192,13 @@ def _engine(rows: SiteRows, task: Mapping[str, Any], theta: Tensor, module: Any)
     dtype = next(net.parameters()).dtype
     if theta.dtype != dtype:
         raise TypeError(f"The model has type {theta.dtype}, but the site's module {dtype}.")
-    row_dtype = torch.int64 if takes_indices(net) and X.dtype.kind in "iu" else dtype
+    kind = row_dtype(net, X)
 
     def rows_of(part: ClientLayout | None) -> FederatedRows | None:
         if part is None:
             return None
         return FederatedRows(
-            X, codes, rows.sample_weight, part, len(classes), row_dtype, torch.device("cpu")
+            X, codes, rows.sample_weight, part, len(classes), kind, torch.device("cpu")
         )
 
     make: Any = ENGINES[task["engine"]]

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from skfedfocal._estimators.classifier import FederatedClassifier, FedFocalClassifier
+from skfedfocal._estimators.classifier import FedFocalClassifier
+from skfedfocal._estimators.general import FederatedClassifier
 from skfedfocal._plain import ModelFileError
 from skfedfocal._training.failures import FederatedTrainingError
 from skfedfocal._version import __version__ as __version__

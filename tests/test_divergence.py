@@ -22,7 +22,7 @@ WILD = [
 @every_engine
 @pytest.mark.parametrize("wild", WILD, ids=str)
 @pytest.mark.parametrize("n_rounds", [1, 3])
-@pytest.mark.filterwarnings("ignore:Round .* left out:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:Round .* goes on without:RuntimeWarning")
 def test_no_model_that_is_not_finite_is_kept(engine, wild, n_rounds, unchanged):
     clf = FedFocalClassifier(**SETTINGS, n_rounds=n_rounds, engine=engine, **wild)
     with pytest.raises(FederatedTrainingError, match=r"^Round \d"), unchanged(clf):
@@ -32,7 +32,7 @@ def test_no_model_that_is_not_finite_is_kept(engine, wild, n_rounds, unchanged):
 @every_engine
 @pytest.mark.parametrize("wild", WILD, ids=str)
 @pytest.mark.parametrize("way", ["fit", "partial_fit"])
-@pytest.mark.filterwarnings("ignore:Round .* left out:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:Round .* goes on without:RuntimeWarning")
 def test_the_last_good_model_is_kept(engine, wild, way):
     strategy = {"strategy": "fedadam"} if "strategy" in wild else {}
     clf = FedFocalClassifier(**SETTINGS, n_rounds=3, warm_start=True, engine=engine, **strategy)

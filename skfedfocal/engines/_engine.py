@@ -190,8 +190,8 @@ class Engine(ABC):
             The replies, in blocks of any size and order; and who gives none, and why.
         """
 
-    def can_use(self, theta: Tensor) -> bool:
-        """Whether a model gives finite numbers for rows, as far as this side can see."""
+    def can_use(self, theta: Tensor, before: Tensor) -> bool:
+        """Whether a model gives finite numbers where that before did, as far as is seen here."""
         return True
 
     def ask(

@@ -56,13 +56,13 @@ class InProcessEngine(Engine):
     def n_rows(self) -> NDArray[np.float64]:
         return self.rows.layout.sizes.astype(np.float64)
 
-    def can_use(self, theta: Tensor) -> bool:
+    def can_use(self, theta: Tensor, before: Tensor) -> bool:
         rows = self.rows.features(np.arange(min(_ROWS_TRIED, int(self.rows.layout.offsets[-1]))))
         try:
-            finite = torch.isfinite(self.logits(theta)(rows)).all(-1)
+            then, now = (torch.isfinite(self.logits(t)(rows)).all(-1) for t in (before, theta))
         except Exception:  # on the rows of a client that rounds go on without
             return True
-        return bool(2 * finite.sum() >= len(finite))  # a few may be rows of such a client
+        return bool((now | ~then).all())
 
     def _answers(
         self, query: Query, clients: NDArray[np.int64], model: Model | None

@@ -37,7 +37,10 @@ from skfedfocal._training.training import Patience, Training
 from skfedfocal._version import __version__
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
 from skfedfocal.engines import ENGINES, Engine, Traffic
+from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.losses import Loss, check_loss
+from skfedfocal.privacy import SecureAggregation
+from skfedfocal.privacy._aggregation import resolve_secure
 from skfedfocal.selection import SELECTIONS, Selection
 from skfedfocal.strategies import STRATEGIES, Strategy
 
@@ -47,6 +50,7 @@ class BaseFederatedClassifier(FederatedPredictor):
 
     over_sites: ClassVar[bool] = True  # whether sites can be trained on with it
     warm_start: bool
+    secure_aggregation: Any
     history_: dict[str, NDArray[Any]]
     training_state_: dict[str, Any]
 
@@ -58,6 +62,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         StrOptions(set(CLASS_WEIGHTS)),
         None,
     ]
+    _secure_aggregation_constraint = ["boolean", SecureAggregation]
     _parameter_constraints = {
         "hidden_layer_sizes": ["array-like"],
         "module": [callable, HasMethods("forward"), None],
@@ -363,6 +368,16 @@ class BaseFederatedClassifier(FederatedPredictor):
         return FederatedRows(X, codes, weight, layout, n_classes, row_dtype, device)
 
     def _engine_for(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Engine:
+        engine = self._open_engine(module, rows, setup)
+        secure = resolve_secure(self.secure_aggregation)
+        if secure is None:
+            return engine
+        from skfedfocal.engines._secure import SecureEngine
+
+        return SecureEngine(engine, secure)
+
+    def _open_engine(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> InProcessEngine:
+        """The engine that shows each client's update."""
         make = ENGINES[self.engine]
         if not self.early_stopping:
             return make(module, rows)

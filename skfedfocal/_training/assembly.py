@@ -121,6 +121,7 @@ def assemble(
     )
     n_clients, n_classes = len(setup.client_ids), len(setup.classes)
     n_selected = _n_selected(settings.clients_per_round, n_clients)
+    parts.check_cohorts(engine.sizes, n_selected, settings.clients_per_round)
     each = None
     if LABEL_COUNTS in parts.selection.needs:
         each = engine.ask_each(LabelCounts(n_classes))

@@ -17,7 +17,14 @@ from skfedfocal._training.federation import Federation, Round
 from skfedfocal._training.rounds import run_round
 from skfedfocal._training.state import TrainingState
 from skfedfocal._training.tally import FederatedTrainingError
-from skfedfocal.engines import Engine, Model, Traffic, Unanswered, ValidationLoss
+from skfedfocal.engines import (
+    Engine,
+    Model,
+    TooFewClients,
+    Traffic,
+    Unanswered,
+    ValidationLoss,
+)
 
 _PANEL_SIZE = 1000  # clients, at least, whose rows validate every model
 
@@ -79,6 +86,8 @@ class Training:
                 # The models just before the end are finite, but useless; that of least loss is not.
                 self.state = replace(least[1], recent=())
                 raise
+            except TooFewClients as error:  # nothing is wrong with the model so far
+                raise FederatedTrainingError(str(error)) from error
             # The loss is that of the model that was sent; where it is unknown, the last is kept.
             if report.n_selected and not report.loss >= least[0]:
                 least = report.loss, before

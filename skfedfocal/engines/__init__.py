@@ -3,8 +3,17 @@
 from collections.abc import Callable
 
 from skfedfocal._data.rows import FederatedRows, dense_rows
-from skfedfocal.engines._engine import Engine, Model, Task, Traffic, Unanswered, Updates
+from skfedfocal.engines._engine import (
+    Engine,
+    Model,
+    Task,
+    TooFewClients,
+    Traffic,
+    Unanswered,
+    Updates,
+)
 from skfedfocal.engines._evaluate import Hits, ValidationLoss
+from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.engines._loop import LoopEngine
 from skfedfocal.engines._many import ManyFederations, Request
 from skfedfocal.engines._vectorized import VectorizedEngine
@@ -19,6 +28,7 @@ __all__ = [
     "Model",
     "Request",
     "Task",
+    "TooFewClients",
     "Traffic",
     "Unanswered",
     "Updates",
@@ -27,7 +37,7 @@ __all__ = [
     "dense_rows",
 ]
 
-ENGINES: dict[str, Callable[..., Engine]] = {
+ENGINES: dict[str, Callable[..., InProcessEngine]] = {
     "auto": VectorizedEngine,
     "loop": LoopEngine,
     "vectorized": VectorizedEngine,

@@ -26,8 +26,8 @@ from skfedfocal._module_check import check_module
 from skfedfocal._plain import to_plain
 from skfedfocal._training.assembly import Setup
 from skfedfocal._training.tally import FederatedTrainingError
-from skfedfocal.engines import Engine, Traffic, Unanswered
-from skfedfocal.flower._engine import GridEngine, TooFewClients
+from skfedfocal.engines import Engine, TooFewClients, Traffic, Unanswered
+from skfedfocal.flower._engine import GridEngine
 from skfedfocal.flower._exchange import NoReply, ask
 from skfedfocal.flower._messages import STATISTICS
 from skfedfocal.flower._sites import Site, SiteError, check_fits, check_names
@@ -72,6 +72,10 @@ class Coordinator:
         self.checkpoint = checkpoint
         self.sites: list[Site] = []
         self.classifier.check()
+        if self.classifier.secure_aggregation is not False:
+            raise TypeError(
+                "secure_aggregation is not to be had over sites yet; set it to False there."
+            )
         if min_clients < 1 or timeout <= 0:
             raise ValueError(
                 "min_clients must be at least 1 and timeout above 0; "

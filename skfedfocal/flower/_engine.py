@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._data.queries import Query
-from skfedfocal.engines import Engine, Model, Task, Unanswered, Updates
+from skfedfocal.engines import Engine, Model, Task, TooFewClients, Unanswered, Updates
 from skfedfocal.flower._exchange import ask, exchange
 from skfedfocal.flower._messages import (
     ASK,
@@ -190,7 +190,3 @@ class GridEngine(Engine):
 
     def _in_words(self, reasons: Mapping[int, str]) -> str:
         return "; ".join(f"{self.sites[k].name!r} ({reasons[k]})" for k in sorted(reasons))
-
-
-class TooFewClients(RuntimeError):
-    """Raised where fewer sites replied than a round needs."""

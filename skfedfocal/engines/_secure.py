@@ -81,9 +81,7 @@ class SecureEngine(Engine):
         if len(task.cohort) == 0:
             return
         number, p = task.round + 1, task.theta.numel()
-        encoding = self.secure.encoding(
-            len(task.cohort), self.sizes, max(task.plan.weight_range[1], 0.0)
-        )
+        encoding = encoding_of(self.secure, self.sizes, task)
         gone = self.dropped.get(number, {})
         try:
             session = self._session(task.cohort, gone)
@@ -178,6 +176,15 @@ class SecureEngine(Engine):
         up, down = session.take_bytes()
         self.asked.up += up - counted
         self.asked.down += down
+
+
+def encoding_of(secure: SecureAggregation, sizes: NDArray[np.float64], task: Task) -> Encoding:
+    """How the updates of a round become integers: the server and all clients know as much."""
+    weights = task.plan.class_weight
+    between = 1.0, 1.0
+    if isinstance(weights, np.ndarray):
+        between = float(weights[weights > 0].min()), float(weights.max())
+    return secure.encoding(len(task.cohort), sizes, between)
 
 
 def n_words(n_parameters: int) -> int:

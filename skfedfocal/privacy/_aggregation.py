@@ -111,7 +111,10 @@ class SecureAggregation(Component):
         )
 
     def encoding(
-        self, n_clients: int, sizes: NDArray[np.float64], heaviest: float = 1.0
+        self,
+        n_clients: int,
+        sizes: NDArray[np.float64],
+        class_weights: tuple[float, float] = (1.0, 1.0),
     ) -> Encoding:
         """How the updates of a cohort become integers.
 
@@ -121,8 +124,8 @@ class SecureAggregation(Component):
             In the cohort.
         sizes : ndarray of shape (n_all_clients,)
             Sums of sample weights, which the server knows.
-        heaviest : float, default=1.0
-            Largest class weight.
+        class_weights : tuple of float, default=(1.0, 1.0)
+            The smallest above 0, and the largest.
 
         Raises
         ------
@@ -131,13 +134,14 @@ class SecureAggregation(Component):
         """
         from skfedfocal.privacy._secure import Encoding
 
-        largest = float(sizes.max()) * heaviest * _SLACK or 1.0
+        largest = float(sizes.max()) * class_weights[1] * _SLACK or 1.0
+        usual = float(sizes.mean()) * class_weights[0] or 1.0
         try:
             encoding = Encoding(float(self.bound), 2 * n_clients, largest)
         except ValueError:
             error = np.inf
         else:
-            error = encoding.error / (2 * n_clients * float(sizes.mean()) or 1.0)
+            error = encoding.error / (2 * n_clients * usual)
         if not error <= _LEAST_PRECISION:
             raise InvalidParameterError(
                 f"secure_aggregation with bound={self.bound!r} cannot go with {n_clients} clients "

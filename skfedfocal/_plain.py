@@ -6,6 +6,7 @@ classes of this package (and the few that are named) come out, by their paramete
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -35,8 +36,8 @@ def to_plain(value: Any, arrays: Arrays | None = None) -> Any:
     Parameters
     ----------
     value : object
-        None, numbers, texts, lists, tuples, dicts, arrays, tensors and parts (`Component`),
-        nested at will.
+        None, numbers, texts, bytes, lists, tuples, dicts, arrays, tensors and parts
+        (`Component`), nested at will.
     arrays : dict or None, default=None
         Where numeric arrays go, named in the result by their key; None writes them out.
 
@@ -47,6 +48,8 @@ def to_plain(value: Any, arrays: Arrays | None = None) -> Any:
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bytes):
+        return {"bytes": base64.b64encode(value).decode()}
     if isinstance(value, np.generic):
         return {"scalar": value.item(), "dtype": value.dtype.str}
     if isinstance(value, Tensor):
@@ -90,6 +93,8 @@ def from_plain(plain: Any, arrays: Mapping[str, np.ndarray] | None = None) -> An
         return [from_plain(item, arrays) for item in plain]
     if not isinstance(plain, dict):
         return plain
+    if "bytes" in plain:
+        return base64.b64decode(plain["bytes"], validate=True)
     if "scalar" in plain:
         return np.dtype(plain["dtype"]).type(plain["scalar"])
     if "tensor" in plain:

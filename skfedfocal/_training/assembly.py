@@ -17,7 +17,7 @@ from skfedfocal._disclosure import LABEL_COUNTS
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import flatten
 from skfedfocal._training.federation import Federation, ServerState
-from skfedfocal._training.parts import Parts
+from skfedfocal._training.parts import Parts, check_cohorts
 from skfedfocal._training.prior import estimate_class_prior
 from skfedfocal.engines import Engine
 
@@ -120,8 +120,8 @@ def assemble(
         seed=setup.seed,
     )
     n_clients, n_classes = len(setup.client_ids), len(setup.classes)
-    n_selected = _n_selected(settings.clients_per_round, n_clients)
-    parts.check_cohorts(engine.sizes, n_selected, settings.clients_per_round)
+    per_round = n_selected(settings.clients_per_round, n_clients)
+    check_cohorts(parts.secure, engine.sizes, per_round, settings.clients_per_round)
     each = None
     if LABEL_COUNTS in parts.selection.needs:
         each = engine.ask_each(LabelCounts(n_classes))
@@ -129,7 +129,7 @@ def assemble(
     plan = _weighted(plan, parts, population)
     if n_clients == 1:
         plan = replace(plan, focus=None)  # of one client alone, the weight does not matter
-    federation = Federation(plan, parts.selection, parts.aggregation, parts.strategy, n_selected)
+    federation = Federation(plan, parts.selection, parts.aggregation, parts.strategy, per_round)
     stats = ClientStats(engine.n_rows, None if each is None else each[:, :-1])
     return federation, ServerState(theta, stats, parts.strategy.start(theta)), population
 
@@ -183,7 +183,8 @@ def _weighted(plan: LocalPlan, parts: Parts, population: Population) -> LocalPla
     )
 
 
-def _n_selected(wanted: Any, n_clients: int) -> int:
+def n_selected(wanted: Any, n_clients: int) -> int:
+    """Clients of a round, from a share or a number of them."""
     if not isinstance(wanted, Integral):
         return max(1, round(wanted * n_clients))
     number = int(wanted)

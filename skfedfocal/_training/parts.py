@@ -65,31 +65,6 @@ class Parts:
             return told
         return {part: facts - SINGLE for part, facts in told.items()}
 
-    def check_cohorts(self, sizes: NDArray[np.float64], n_selected: int, wanted: Any) -> None:
-        """Raise InvalidParameterError where cohorts do not suit secure sums.
-
-        Parameters
-        ----------
-        sizes : ndarray of shape (n_clients,)
-            Sum of sample weights of each client.
-        n_selected : int
-            Of them in each round.
-        wanted : float or int
-            The parameter that says so.
-        """
-        if self.secure is None:
-            return
-        least, n_clients = self.secure.min_clients, len(sizes)
-        if n_selected >= least:
-            self.secure.encoding(n_selected, sizes)
-            return
-        few = f"a sum over {n_selected} is not shown, the least number is min_clients={least}"
-        if n_clients < least:
-            other, remedy = f"{n_clients} client(s)", few
-        else:
-            other, remedy = f"clients_per_round={wanted!r}", f"{few}; select more"
-        check_compatible({"secure_aggregation": {other: remedy}})
-
 
 def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
     """The parts that an estimator's parameters mean.
@@ -154,3 +129,33 @@ def _needing_single(settings: Any, aggregation: Aggregator, selection: Selection
             f"it needs the {' and the '.join(needs)}, which is not told; use selection='uniform'"
         )
     return refused
+
+
+def check_cohorts(
+    secure: SecureAggregation | None, sizes: NDArray[np.float64], n_selected: int, wanted: Any
+) -> None:
+    """Raise InvalidParameterError where cohorts do not suit secure sums.
+
+    Parameters
+    ----------
+    secure : SecureAggregation or None
+        Their terms; None for no secure sums.
+    sizes : ndarray of shape (n_clients,)
+        Sum of sample weights of each client.
+    n_selected : int
+        Clients in each round.
+    wanted : float or int
+        The parameter that says so.
+    """
+    if secure is None:
+        return
+    least, n_clients = secure.min_clients, len(sizes)
+    if n_selected >= least:
+        secure.encoding(n_selected, sizes)
+        return
+    few = f"a sum over {n_selected} is not shown, the least number is min_clients={least}"
+    if n_clients < least:
+        other, remedy = f"{n_clients} client(s)", few
+    else:
+        other, remedy = f"clients_per_round={wanted!r}", f"{few}; select more"
+    check_compatible({"secure_aggregation": {other: remedy}})

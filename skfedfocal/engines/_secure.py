@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import chain
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from skfedfocal._data.queries import Query
+from skfedfocal._plain import plain_or_repr, to_plain
 from skfedfocal._sklearn import InvalidParameterError
 from skfedfocal.engines._engine import Engine, Model, Task, TooFewClients, Unanswered, Updates
 from skfedfocal.engines._in_process import InProcessEngine
@@ -89,14 +91,14 @@ class SecureEngine(Engine):
                 self._next(),
                 self._updates(replace(task, cohort=np.array(session.members)), encoding),
                 n_words(p),
-                _context(b"train", task),
+                context_of("train", task, encoding),
                 gone,
             )
         except SecureSumError as error:
             raise TooFewClients(f"Round {number}: there is no secure sum, for {error}.") from error
         self.way = f"{self.inner.way}, under secure sums"
         if found.n_useful < len(found.survivors):
-            _warn_of_zeros(number, len(found.survivors) - found.n_useful, self.secure.bound)
+            warn_of_zeros(number, len(found.survivors) - found.n_useful, self.secure.bound)
         if found.n_useful:
             reply = summed(found, encoding, task)
             self._account(session, counted=len(reply.clients) * task.theta.nbytes + reply.n_bytes)
@@ -119,9 +121,9 @@ class SecureEngine(Engine):
             session = self._session(clients, gone)
             found = session.sum(
                 self._next(),
-                ((k, _digits(answer)) for k, answer in answers if k in session.clients),
+                ((k, digits(answer)) for k, answer in answers if k in session.clients),
                 first[0].size * N_DIGITS,
-                _context(b"ask " + type(query).__name__.encode(), model),
+                context_of(type(query).__name__, model),
                 gone,
             )
         except SecureSumError as error:
@@ -203,7 +205,7 @@ def words(
         update = encoding.encode(delta, weight).view(np.int64)
     except EncodingError:
         return None
-    told = _digits(objective)
+    told = digits(objective)
     return np.concatenate([update, to_digits(np.zeros(_N_OBJECTIVE)) if told is None else told])
 
 
@@ -220,23 +222,30 @@ def summed(found: Found, encoding: Encoding, task: Task) -> Updates:
     )
 
 
-def _digits(values: NDArray[np.float64]) -> Integers | None:
+def digits(values: NDArray[np.float64]) -> Integers | None:
+    """A client's answer as integers; None where it is of no use."""
     try:
         return to_digits(np.ravel(values))
     except EncodingError:
         return None
 
 
-def _context(about: bytes, model: Model | None) -> bytes:
-    """What all must see alike: what is asked, and of which model."""
-    found = hashlib.sha256(about)
+def context_of(about: str, model: Model | None = None, encoding: Encoding | None = None) -> bytes:
+    """What all must see alike in a sum: what is asked, of which model, and how it is encoded."""
+    found = hashlib.sha256(about.encode())
     if model is not None:
+        plan = {f.name: getattr(model.plan, f.name) for f in fields(model.plan)}
         found.update(model.theta.detach().cpu().numpy().tobytes())
-        found.update(repr(model.plan).encode())
+        plain = {name: to_plain(plain_or_repr(value)) for name, value in plan.items()}
+        found.update(json.dumps(plain, sort_keys=True).encode())
+    if encoding is not None:
+        numbers = encoding.bound, encoding.n_clients, encoding.max_weight, encoding.bits
+        found.update(repr([float(number).hex() for number in numbers]).encode())
     return found.digest()
 
 
-def _warn_of_zeros(number: int, n: int, bound: float) -> None:
+def warn_of_zeros(number: int, n: int, bound: float) -> None:
+    """Say how many clients had nothing of use: the sum tells as much, and not which."""
     warnings.warn(
         f"Round {number}: {n} client(s) sent zeros with weight zero, for their update is not "
         f"finite or beyond bound={bound!r} of secure_aggregation.",

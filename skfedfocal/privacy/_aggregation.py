@@ -127,6 +127,11 @@ class SecureAggregation(Component):
         class_weights : tuple of float, default=(1.0, 1.0)
             The smallest above 0, and the largest.
 
+        Returns
+        -------
+        Encoding
+            Which leaves half of the ring free.
+
         Raises
         ------
         InvalidParameterError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from types import SimpleNamespace
 
@@ -21,7 +22,14 @@ from flwr.app import ConfigRecord, RecordDict
 
 from skfedfocal import FederatedTrainingError, FedFocalClassifier
 from skfedfocal._sklearn import InvalidParameterError
-from skfedfocal.flower import SimulatedSites, SiteError, federate, make_client_app
+from skfedfocal.flower import (
+    SimulatedSites,
+    SiteError,
+    export_app,
+    federate,
+    make_client_app,
+    read_export,
+)
 from skfedfocal.flower import _secure_site as site_half
 from skfedfocal.flower._messages import (
     KEYS_HAVE,
@@ -271,6 +279,27 @@ def test_a_site_that_insists_takes_part_on_its_terms(table):
     secure = SecureAggregation(min_clients=4)
     ours = federate(insisting(table, secure), classifier(secure_aggregation=secure))
     assert_array_equal(ours.theta_, federate(grid_of(table), classifier()).theta_)
+
+
+def test_an_exported_site_insists_on_the_terms(table, tmp_path, monkeypatch):
+    secure = SecureAggregation(min_clients=4, threshold=0.6)
+    model = FedFocalClassifier(n_rounds=1, random_state=0, secure_aggregation=secure)
+    folder = export_app(model, tmp_path / "app", save_to=tmp_path / "model")
+    monkeypatch.syspath_prepend(str(folder))
+    for name in ("federation", "federation.client"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    from federation import client
+
+    for name in ("federation", "federation.client"):
+        monkeypatch.delitem(sys.modules, name)
+    for name, (X, y) in by_site(table).items():
+        np.savez(tmp_path / name, X=X, y=y)
+    paths = {name: {"data-path": str(tmp_path / f"{name}.npz")} for name in SITES}
+    with pytest.raises(SiteError, match="ValueError, see the site's own log"):
+        federate(SimulatedSites(paths, app=client.app), FedFocalClassifier(n_rounds=1))
+    back, _ = read_export(str(folder / "federation" / "server.py"))
+    ours = federate(SimulatedSites(paths, app=client.app), back)
+    assert ours.history_["n_failed"].tolist() == [0]
 
 
 def about(number, session=1, **more):

@@ -5,6 +5,9 @@ that its key agreements, derivations and keystreams take alone, measured right a
 ratio of the two; and all bytes that it sends, beside those of its values in single precision.
 ``signed`` also checks the neighbours' signatures, which are not among what is measured alone;
 ``session`` is a later round of a session, which has no key agreement.
+
+``--training`` prints what secure sums cost a whole training in one process, where one machine does
+the work of all clients and of the server: CPU time of fits with and without, in turns.
 """
 
 from __future__ import annotations
@@ -12,9 +15,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Mapping
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,7 +25,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from benchmarks.speed.workloads import W1
+from skfedfocal import FedFocalClassifier
 from skfedfocal.privacy._secure import Encoding, SecureClient, SecureServer, Terms
+from skfedfocal.privacy._secure._group import size_of
 from skfedfocal.privacy._secure._session import SessionClient, SessionServer
 
 MODES = ("single", "signed", "session")
@@ -56,13 +61,6 @@ def needed(n_agreements: int, n_derivations: int, n_keystreams: int, n_bytes: in
         for done in range(0, n_bytes, CHUNK):
             cipher.update_into(memoryview(zeros)[: n_bytes - done], buffer)
     return time.process_time() - start
-
-
-def size_of(message: Any) -> int:
-    """Bytes of a message: 8 for a number, such as the client that an entry is for."""
-    if isinstance(message, Mapping):
-        return sum(size_of(v) + 8 * isinstance(k, int) for k, v in message.items())
-    return len(message) if isinstance(message, bytes) else 8
 
 
 def measure(mode: str, n_clients: int, n_values: int, repeats: int) -> Cost:
@@ -139,12 +137,67 @@ def _session(terms, n, values, repeats, _):
     return found
 
 
+class TrainingCost(NamedTuple):
+    """Of a round, all clients and the server together: CPU seconds, medians over fits."""
+
+    plain: float
+    secure: float
+    apart: float
+    """Largest difference of a parameter between the two models."""
+
+
+def training(n_clients: int, per_round: int, n_rounds: int, repeats: int) -> TrainingCost:
+    """Costs of training a model of W1's size, each client with W1's rows on average."""
+    n = n_clients * round(W1.rows_per_round / W1.per_round)
+    rng = np.random.default_rng(0)
+    y = rng.integers(W1.n_classes, size=n)
+    X = rng.normal(size=(n, W1.n_features)).astype(np.float32)
+    X[np.arange(n), y] += 2
+    clients = rng.permutation(np.arange(n) % n_clients)
+    spent: dict[bool, list[float]] = {False: [], True: []}
+    thetas = {}
+    for _ in range(repeats):
+        for secure, times in spent.items():
+            model = FedFocalClassifier(
+                (W1.hidden,),
+                clients_per_round=per_round,
+                n_rounds=n_rounds,
+                batch_size=W1.batch_size,
+                learning_rate=W1.learning_rate,
+                secure_aggregation=secure,
+                random_state=0,
+            )
+            start = time.process_time()
+            thetas[secure] = model.fit(X, y, clients=clients).theta_
+            times.append((time.process_time() - start) / n_rounds)
+    apart = float(np.abs(thetas[True] - thetas[False]).max())
+    return TrainingCost(median(spent[False]), median(spent[True]), apart)
+
+
+def print_training(n_rounds: int, repeats: int) -> None:
+    """A table by cohort, of W1 and of cohorts that change from round to round."""
+    print("| clients | a round | CPU ms a round, plain | secure | ratio | apart |")
+    print("|---|---|---|---|---|---|")
+    for n_clients, per_round in ((10, 10), (W1.n_clients, W1.n_clients), (100, 100), (100, 10)):
+        cost = training(n_clients, per_round, n_rounds, repeats)
+        print(
+            f"| {n_clients} | {per_round} | {1e3 * cost.plain:.1f} | {1e3 * cost.secure:.1f} "
+            f"| {cost.secure / cost.plain:.2f} | {cost.apart:.0e} |",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--values", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--repeats", type=int, default=5, help="clients that are measured")
+    parser.add_argument("--training", action="store_true", help="what a training costs instead")
+    parser.add_argument("--rounds", type=int, default=10, help="of a training")
     options = parser.parse_args()
+    if options.training:
+        print_training(options.rounds, options.repeats)
+        return
     print("| clients | k | t | values | round | client ms | needed ms | ratio | sent / float32 |")
     print("|---|---|---|---|---|---|---|---|---|")
     for n_clients in options.clients:

@@ -33,7 +33,7 @@ FACTS = frozenset(
     }
 )
 # What is about one client, and so cannot be had from a sum.
-SINGLE = frozenset({LABEL_COUNTS, RECALLS, SINGLE_UPDATES})
+SINGLE = frozenset({LABEL_COUNTS, WEIGHTS, RECALLS, SINGLE_UPDATES})
 
 
 class Discloses(Protocol):

@@ -6,6 +6,7 @@ classes of this package (and the few that are named) come out, by their paramete
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import hashlib
@@ -36,8 +37,8 @@ def to_plain(value: Any, arrays: Arrays | None = None) -> Any:
     Parameters
     ----------
     value : object
-        None, numbers, texts, dates, lists, tuples, dicts, arrays, tensors and parts (`Component`),
-        nested at will.
+        None, numbers, texts, bytes, dates, lists, tuples, dicts, arrays, tensors and parts
+        (`Component`), nested at will.
     arrays : dict or None, default=None
         Where numeric arrays go, named in the result by their key; None writes them out.
 
@@ -48,6 +49,8 @@ def to_plain(value: Any, arrays: Arrays | None = None) -> Any:
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bytes):
+        return {"bytes": base64.b64encode(value).decode()}
     if isinstance(value, np.generic):
         item = int(value.astype(np.int64)) if value.dtype.kind in "mM" else value.item()
         return {"scalar": item, "dtype": value.dtype.str}
@@ -96,6 +99,8 @@ def from_plain(plain: Any, arrays: Mapping[str, np.ndarray] | None = None) -> An
         return [from_plain(item, arrays) for item in plain]
     if not isinstance(plain, dict):
         return plain
+    if "bytes" in plain:
+        return base64.b64decode(plain["bytes"], validate=True)
     if "scalar" in plain:
         return np.array([plain["scalar"]]).astype(plain["dtype"])[0]
     if "time" in plain:

@@ -13,7 +13,7 @@ if not (ROOT / "benchmarks").is_dir():
 sys.path.insert(0, str(ROOT))
 pytest.importorskip("cryptography")
 
-from benchmarks.secure_sum import measure  # noqa: E402
+from benchmarks.secure_sum import measure, training  # noqa: E402
 from skfedfocal.privacy._secure._shamir import SHARE_BYTES  # noqa: E402
 
 
@@ -30,3 +30,9 @@ def test_all_that_a_client_sends_is_counted(mode, n):
     assert cost.bytes_up == words + shares + answer + keys + commitment
     assert cost.seconds >= 0
     assert cost.needed >= 0
+
+
+def test_both_trainings_are_of_the_same_model():
+    cost = training(n_clients=4, per_round=3, n_rounds=2, repeats=1)
+    assert 0 < cost.apart < 1e-5  # not the same fit twice
+    assert min(cost.plain, cost.secure) > 0

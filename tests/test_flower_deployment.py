@@ -152,3 +152,26 @@ def test_training_equals_the_fit_in_one_place_and_outlives_a_site(example, up):
     assert_array_equal(model.predict_proba(X), rehearsal.predict_proba(X))
     assert model.score(X, y) > 0.85
     assert np.isfinite(model[-1].theta_).all()
+
+
+def test_secure_sums_keep_their_state_from_message_to_message(example, up):
+    """Flower starts a process for each message: keys must outlive it, in the node's Context."""
+    pytest.importorskip("cryptography")
+
+    def estimator():
+        made = example.make_estimator(2)[-1]
+        return made.set_params(secure_aggregation=True, class_weight=None, learning_rate=1e-5)
+
+    (up.folder / "checkpoint.skf").unlink(missing_ok=True)  # of another training
+    for name in set(example.SITES) - set(up.running()):  # one that a test has stopped
+        up.start_site(name)
+    up.wait_until(lambda: len(up.online()) == len(example.SITES), "all sites", 120)
+    up.export(estimator(), timeout=150.0)
+    up.submit()
+    model = load_model(up.folder / "model.skf")
+    assert model.history_["n_failed"].tolist() == [0, 0]
+    X, y, clients = example.read_tables(up.data)
+    tables = {name: (X[clients == name], y[clients == name]) for name in example.SITES}
+    rehearsal = federate(SimulatedSites(tables), estimator())
+    assert_array_equal(model.theta_, rehearsal.theta_)
+    assert_array_equal(model.history_["bytes_up"], rehearsal.history_["bytes_up"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
 from skfedfocal.privacy._secure import Encoding, EncodingError, SecureSumError, Terms
+from skfedfocal.privacy._secure._digits import from_digits, to_digits
 from skfedfocal.privacy._secure._shamir import (
     MOST_SHARES,
     PRIME,
@@ -323,3 +324,25 @@ def test_survivors_are_always_a_majority():
     for n in (3, 4, 5, 10, 30, 100, 1001):
         assert terms().least_survivors(n) > n / 2
         assert terms().least_survivors(n) >= 3
+
+
+# -- digits ------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.floats(-1e30, 1e30), min_size=2, max_size=2), min_size=1, max_size=20))
+def test_sums_of_digits_are_exact(rows):
+    total = sum(to_digits(row) for row in rows)
+    for found, column in zip(from_digits(total), zip(*rows, strict=True), strict=True):
+        exact = sum(map(Fraction, column))
+        assert abs(Fraction(found) - exact) <= Fraction(len(rows), 2**129) + abs(exact) / 2**53
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2.0**128, -(2.0**128)])
+def test_digits_of_what_has_none_are_refused(bad):
+    with pytest.raises(EncodingError):
+        to_digits([1.0, bad])
+
+
+@given(st.floats(-(2.0**127), 2.0**127))
+def test_digits_are_small(value):
+    assert np.abs(to_digits([value])).max() <= 2**32

@@ -28,13 +28,17 @@ from skfedfocal._threads import one_thread
 from skfedfocal._training.assembly import Setup
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
 from skfedfocal.engines import ENGINES, Engine
+from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.losses import Loss
+from skfedfocal.privacy._aggregation import SecureAggregation, resolve_secure
 from skfedfocal.selection import SELECTIONS, Selection
 from skfedfocal.strategies import STRATEGIES, Strategy
 
 
 class BaseFederatedClassifier(FederatedTrainer):
     """All of a federated classifier but its loss and class weights, which subclasses choose."""
+
+    secure_aggregation: Any
 
     __metadata_request__fit = {"clients": True}
     __metadata_request__partial_fit = {"clients": True}
@@ -44,6 +48,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         StrOptions(set(CLASS_WEIGHTS)),
         None,
     ]
+    _secure_aggregation_constraint = ["boolean", SecureAggregation]
     _parameter_constraints = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "module": [callable, HasMethods("forward"), None],
@@ -281,6 +286,16 @@ class BaseFederatedClassifier(FederatedTrainer):
         return FederatedRows(X, codes, weight, layout, n_classes, dtype, device)
 
     def _engine_for(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Engine:
+        engine = self._open_engine(module, rows, setup)
+        secure = resolve_secure(self.secure_aggregation)
+        if secure is None:
+            return engine
+        from skfedfocal.engines._secure import SecureEngine
+
+        return SecureEngine(engine, secure)
+
+    def _open_engine(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> InProcessEngine:
+        """The engine that shows each client's update."""
         make = ENGINES[self.engine]
         if not self.early_stopping:
             return make(module, rows)

@@ -175,7 +175,8 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     Notes
     -----
     Besides what `FedFocalClassifier` discloses, the server sees the rows and hits by class, summed
-    over clients, of every candidate and fold.
+    over clients, of every candidate and fold. Secure sums are not offered: choose here, and train
+    with `FedFocalClassifier` and what was chosen.
 
     Examples
     --------
@@ -267,6 +268,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         raise AttributeError("FedFocalClassifierCV has no partial_fit; use FedFocalClassifier.")
 
     warm_start = False  # a search begins anew
+    secure_aggregation = False  # candidates train side by side, and not by the protocol
     over_sites = False
 
     def _check_parts(self) -> None:

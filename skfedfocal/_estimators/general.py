@@ -84,6 +84,11 @@ class FederatedClassifier(BaseFederatedClassifier):
         early stopping.
     tol : float, default=1e-4
         Fall of the validation loss that counts, at least 0. Only with early stopping.
+    secure_aggregation : bool or SecureAggregation, default=False
+        Whether the server gets sums over clients alone, by the protocol of
+        `skfedfocal.privacy.SecureAggregation`, an object of which sets its terms. It excludes
+        aggregations other than "mean", selections other than "uniform", and cohorts of fewer than
+        3 clients. Needs the package cryptography (extra ``privacy``).
     engine : {"auto", "loop", "vectorized"}, default="auto"
         How clients are trained in this process. All give the same numbers; "loop" is slow and
         plain.
@@ -152,6 +157,7 @@ class FederatedClassifier(BaseFederatedClassifier):
     _parameter_constraints = {
         **BaseFederatedClassifier._parameter_constraints,
         "class_weight": BaseFederatedClassifier._class_weight_constraint,
+        "secure_aggregation": BaseFederatedClassifier._secure_aggregation_constraint,
         "warm_start": ["boolean"],
         "loss": [StrOptions(set(LOSSES)), Loss],
     }
@@ -180,6 +186,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
+        secure_aggregation: Any = False,
         engine: str = "auto",
         device: str = "auto",
         warm_start: bool = False,
@@ -213,6 +220,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         )
         self.loss = loss
         self.class_weight = class_weight
+        self.secure_aggregation = secure_aggregation
         self.warm_start = warm_start
 
     def _resolve_loss(self) -> Loss:

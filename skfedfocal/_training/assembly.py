@@ -17,7 +17,7 @@ from skfedfocal._disclosure import LABEL_COUNTS
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import flatten
 from skfedfocal._training.federation import Federation, ServerState
-from skfedfocal._training.parts import Parts
+from skfedfocal._training.parts import Parts, check_cohorts
 from skfedfocal._training.prior import estimate_class_prior
 from skfedfocal.engines import Engine
 
@@ -123,7 +123,8 @@ def assemble(
         seed=setup.seed,
     )
     n_clients, n_classes = len(setup.client_ids), len(setup.classes)
-    n_selected = _n_selected(settings.clients_per_round, n_clients)
+    per_round = n_selected(settings.clients_per_round, n_clients)
+    check_cohorts(parts.secure, engine.sizes, per_round, settings.clients_per_round)
     each = None
     if LABEL_COUNTS in parts.selection.needs:
         each = engine.ask_each(LabelCounts(n_classes))
@@ -136,7 +137,7 @@ def assemble(
         parts.selection,
         parts.aggregation,
         parts.strategy,
-        n_selected,
+        per_round,
         max(settings.min_clients, setup.min_clients),
         setup.client_ids,
     )
@@ -193,7 +194,8 @@ def _weighted(plan: LocalPlan, parts: Parts, population: Population) -> LocalPla
     )
 
 
-def _n_selected(wanted: Any, n_clients: int) -> int:
+def n_selected(wanted: Any, n_clients: int) -> int:
+    """Clients of a round, from a share or a number of them."""
     if not isinstance(wanted, Integral):
         return max(1, round(wanted * n_clients))
     number = int(wanted)

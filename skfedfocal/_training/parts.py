@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from skfedfocal._class_weight import ClassWeight, resolve_class_weight
 from skfedfocal._component import resolve
-from skfedfocal._disclosure import RECALLS, VALIDATION_LOSS, WEIGHTS, check_compatible
+from skfedfocal._disclosure import RECALLS, SINGLE, VALIDATION_LOSS, WEIGHTS, check_compatible
 from skfedfocal._focus import Focus
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
 from skfedfocal.losses import Loss
+from skfedfocal.privacy import SecureAggregation
+from skfedfocal.privacy._aggregation import resolve_secure
 from skfedfocal.selection import SELECTIONS, Selection
 from skfedfocal.strategies import STRATEGIES, Strategy
 
@@ -31,6 +36,8 @@ class Parts:
         How clients weigh themselves by their recall; None where they do not.
     early_stopping : bool
         Whether rows are held out to validate on.
+    secure : SecureAggregation or None
+        The terms of secure sums; None where the server sees each client's update.
     """
 
     loss: Loss
@@ -40,11 +47,12 @@ class Parts:
     aggregation: Aggregator
     focus: Focus | None
     early_stopping: bool
+    secure: SecureAggregation | None = None
 
     @property
     def discloses(self) -> Mapping[str, frozenset[str]]:
         """What each part tells the server beyond updates and losses, by parameter."""
-        return {
+        told = {
             "loss": self.loss.discloses,
             "class_weight": self.class_weight.discloses,
             "selection": self.selection.discloses,
@@ -53,6 +61,9 @@ class Parts:
             "client_gamma": frozenset({WEIGHTS, RECALLS} if self.focus else {WEIGHTS}),
             "early_stopping": frozenset({VALIDATION_LOSS} if self.early_stopping else {}),
         }
+        if self.secure is None:
+            return told
+        return {part: facts - SINGLE for part, facts in told.items()}
 
 
 def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
@@ -73,6 +84,8 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
         If a part is unknown, or two cannot go together.
     """
     aggregation = resolve(settings.aggregation, AGGREGATORS, Aggregator, "aggregation")
+    selection = resolve(settings.selection, SELECTIONS, Selection, "selection")
+    secure = resolve_secure(settings.secure_aggregation)
     focus, gamma = aggregation.focus, float(settings.client_gamma)
     refused: dict[str, dict[str, str]] = {}
     if gamma > 0 and focus is None:
@@ -89,13 +102,60 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
                 "use one of them"
             )
         }
+    if secure is not None:
+        refused["secure_aggregation"] = _needing_single(settings, aggregation, selection)
     check_compatible(refused)
     return Parts(
         loss=loss,
         class_weight=resolve_class_weight(class_weight),
         strategy=resolve(settings.strategy, STRATEGIES, Strategy, "strategy"),
-        selection=resolve(settings.selection, SELECTIONS, Selection, "selection"),
+        selection=selection,
         aggregation=aggregation,
         focus=replace(focus, client_gamma=gamma) if focus is not None and gamma > 0 else None,
         early_stopping=settings.early_stopping,
+        secure=secure,
     )
+
+
+def _needing_single(settings: Any, aggregation: Aggregator, selection: Selection) -> dict[str, str]:
+    """The parts that need what only single clients can tell, which secure sums never show."""
+    refused = {}
+    if not aggregation.linear:
+        refused[f"aggregation={settings.aggregation!r}"] = (
+            "it needs single updates, and the server has their sum alone; use aggregation='mean'"
+        )
+    if needs := sorted(selection.needs & SINGLE):
+        refused[f"selection={settings.selection!r}"] = (
+            f"it needs the {' and the '.join(needs)}, which is not told; use selection='uniform'"
+        )
+    return refused
+
+
+def check_cohorts(
+    secure: SecureAggregation | None, sizes: NDArray[np.float64], n_selected: int, wanted: Any
+) -> None:
+    """Raise InvalidParameterError where cohorts do not suit secure sums.
+
+    Parameters
+    ----------
+    secure : SecureAggregation or None
+        Their terms; None for no secure sums.
+    sizes : ndarray of shape (n_clients,)
+        Sum of sample weights of each client.
+    n_selected : int
+        Clients in each round.
+    wanted : float or int
+        The parameter that says so.
+    """
+    if secure is None:
+        return
+    least, n_clients = secure.min_clients, len(sizes)
+    if n_selected >= least:
+        secure.encoding(n_selected, sizes)
+        return
+    few = f"a sum over {n_selected} is not shown, the least number is min_clients={least}"
+    if n_clients < least:
+        other, remedy = f"{n_clients} client(s)", few
+    else:
+        other, remedy = f"clients_per_round={wanted!r}", f"{few}; select more"
+    check_compatible({"secure_aggregation": {other: remedy}})

@@ -17,7 +17,15 @@ from skfedfocal._training.failures import FederatedTrainingError, records, warn_
 from skfedfocal._training.federation import Federation, Round
 from skfedfocal._training.rounds import run_round
 from skfedfocal._training.state import TrainingState
-from skfedfocal.engines import Engine, Failure, Model, Traffic, Unanswered, ValidationLoss
+from skfedfocal.engines import (
+    Engine,
+    Failure,
+    Model,
+    TooFewClients,
+    Traffic,
+    Unanswered,
+    ValidationLoss,
+)
 
 _PANEL_SIZE = 1000  # clients, at least, whose rows validate every model
 
@@ -88,6 +96,8 @@ class Training:
                 kept = replace(least[1], recent=()) if error.diverged else before
                 self.state = replace(kept, failures=failed)
                 raise
+            except TooFewClients as error:  # nothing is wrong with the model so far
+                raise FederatedTrainingError(str(error)) from error
             # The loss is that of the model that was sent; where it is unknown, the last is kept.
             if report.n_selected and not report.loss >= least[0]:
                 least = report.loss, before

@@ -8,11 +8,13 @@ from skfedfocal.engines._engine import (
     Failure,
     Model,
     Task,
+    TooFewClients,
     Traffic,
     Unanswered,
     Updates,
 )
 from skfedfocal.engines._evaluate import Hits, ValidationLoss, judge_each
+from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.engines._loop import LoopEngine
 from skfedfocal.engines._many import ManyFederations, Request
 from skfedfocal.engines._vectorized import VectorizedEngine
@@ -28,6 +30,7 @@ __all__ = [
     "Model",
     "Request",
     "Task",
+    "TooFewClients",
     "Traffic",
     "Unanswered",
     "Updates",
@@ -37,7 +40,7 @@ __all__ = [
     "judge_each",
 ]
 
-ENGINES: dict[str, Callable[..., Engine]] = {
+ENGINES: dict[str, Callable[..., InProcessEngine]] = {
     "auto": VectorizedEngine,
     "loop": LoopEngine,
     "vectorized": VectorizedEngine,

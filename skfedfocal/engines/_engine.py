@@ -155,6 +155,10 @@ class Unanswered(RuntimeError):
     """Raised where not all clients answer a question; says which and why."""
 
 
+class TooFewClients(RuntimeError):
+    """Raised where fewer clients replied than a round needs."""
+
+
 @dataclass
 class Engine(ABC):
     """A federation of clients that can be asked and trained.

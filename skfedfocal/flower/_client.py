@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flwr.app import Context, Message, RecordDict
@@ -22,11 +22,15 @@ from skfedfocal.flower._messages import (
     write_updates,
 )
 from skfedfocal.flower._table import LoadData, load_table
+from skfedfocal.privacy import SecureAggregation
+from skfedfocal.privacy._aggregation import resolve_secure
 
 _log = logging.getLogger("skfedfocal")
 
 
-def make_client_app(load_data: LoadData | None = None, *, module: Any = None) -> ClientApp:
+def make_client_app(
+    load_data: LoadData | None = None, *, module: Any = None, secure_aggregation: Any = False
+) -> ClientApp:
     """Make the app that a site runs beside its own rows.
 
     Parameters
@@ -37,6 +41,10 @@ def make_client_app(load_data: LoadData | None = None, *, module: Any = None) ->
     module : callable, torch.nn.Module or None, default=None
         The `module` parameter of the estimator, if it has one. Sites make the module from their
         own copy; the server only says which one it means.
+    secure_aggregation : bool or SecureAggregation, default=False
+        With True or an object of `skfedfocal.privacy.SecureAggregation` the site trains and
+        answers under secure sums on these very terms, and not at all otherwise. With False the
+        server decides, by the estimator's parameter.
 
     Returns
     -------
@@ -51,7 +59,8 @@ def make_client_app(load_data: LoadData | None = None, *, module: Any = None) ->
     What leaves the site: in round 0 names of columns, labels that occur and the number of rows, and
     where the estimator needs them label counts and sums of columns; each round the model update,
     what it counts and the mean training loss, and where asked for the recall or the validation
-    loss. Of an exception its type; what it says stays in the site's log.
+    loss; under secure sums instead of all but the first the masked values. Of an exception its
+    type; what it says stays in the site's log.
 
     Examples
     --------
@@ -60,6 +69,7 @@ def make_client_app(load_data: LoadData | None = None, *, module: Any = None) ->
     >>> app = make_client_app(lambda config: load_iris(return_X_y=True))
     """
     load = load_table if load_data is None else load_data
+    own = resolve_secure(secure_aggregation)
     app = ClientApp()
 
     def rows(context: Context) -> _site.SiteRows:
@@ -72,21 +82,38 @@ def make_client_app(load_data: LoadData | None = None, *, module: Any = None) ->
 
     def ask(content: RecordDict, context: Context) -> RecordDict:
         task = _task_of(content, context)
+        check_terms(own, task.get("secure"))
         model = None
         if "theta" in content:
             _check_module(task["module"], module)
             model = Model(read_theta(content), read_plan(task["plan"]))
         answer = _site.answer(rows(context), task, model, module)
+        if task.get("secure") is not None:
+            return _secure_site().answer(context.state, task, model, answer)
         return RecordDict({"facts": write_facts({"answer": answer})})
 
     def train(content: RecordDict, context: Context) -> RecordDict:
         task = _task_of(content, context)
+        check_terms(own, task.get("secure"))
         _check_module(task["module"], module)
         plan, theta = read_plan(task["plan"]), read_theta(content)
-        return write_updates(_site.train(rows(context), task, theta, plan, module))
+        updates = _site.train(rows(context), task, theta, plan, module)
+        if task.get("secure") is not None:
+            return _secure_site().train(context.state, task, Model(theta, plan), updates)
+        return write_updates(updates)
+
+    def keys(content: RecordDict, context: Context) -> RecordDict:
+        task = _task_of(content, context)
+        check_terms(own, task)
+        return _secure_site().keys(context.state, task)
+
+    def unmask(content: RecordDict, context: Context) -> RecordDict:
+        return _secure_site().unmask(context.state, _task_of(content, context))
 
     app.query("statistics")(_answer(statistics))
     app.query("ask")(_answer(ask))
+    app.query("secure_keys")(_answer(keys))
+    app.query("secure_unmask")(_answer(unmask))
     app.train()(_answer(train))
     return app
 
@@ -107,6 +134,23 @@ def _answer(work: Work) -> Callable[[Message, Context], Message]:
         return Message(content, reply_to=message)
 
     return handle
+
+
+def _secure_site() -> Any:
+    """The site's half of the protocol, and with it cryptography, where it is asked for."""
+    from skfedfocal.flower import _secure_site as site
+
+    return site
+
+
+def check_terms(own: SecureAggregation | None, asked: Mapping[str, Any] | None) -> None:
+    """Raise where a site that takes part in secure sums alone is asked for anything else."""
+    if own is None:
+        return
+    if asked is None:
+        raise ValueError("This site takes part in secure sums alone.")
+    if asked["terms"].get_params() != own.get_params():
+        raise ValueError(f"This site's terms are {own!r}, the server's {asked['terms']!r}.")
 
 
 def _name(context: Context) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,8 @@ from skfedfocal._estimators.scales import warn_if_unscaled
 from skfedfocal._module import module_name, takes_indices, widths
 from skfedfocal._module_check import check_module
 from skfedfocal._plain import to_plain
-from skfedfocal._training.assembly import Setup
+from skfedfocal._training.assembly import Setup, n_selected
+from skfedfocal._training.parts import check_cohorts
 from skfedfocal.engines import Engine, Traffic, Unanswered
 from skfedfocal.flower._engine import GridEngine
 from skfedfocal.flower._exchange import NoReply, ask
@@ -32,6 +33,7 @@ from skfedfocal.flower._messages import STATISTICS
 from skfedfocal.flower._sites import Site, SiteError, check_fits, check_names
 from skfedfocal.losses import Loss
 from skfedfocal.preprocessing import FederatedStandardScaler
+from skfedfocal.privacy._aggregation import resolve_secure
 
 _POLL_SECONDS = 0.5
 Scaler = StandardScaler | FederatedStandardScaler
@@ -71,6 +73,7 @@ class Coordinator:
         self.checkpoint = checkpoint
         self.sites: list[Site] = []
         self.classifier.check()
+        self.secure = resolve_secure(self.classifier.secure_aggregation)
         if min_clients < 1 or timeout <= 0:
             raise ValueError(
                 "min_clients must be at least 1 and timeout above 0; "
@@ -153,6 +156,8 @@ class Coordinator:
         data = None if None in digests else " ".join(map(str, digests))
         names = np.array([site.name for site in self.sites])
         engine = self._engine(classes, row_shape)
+        wanted = classifier.clients_per_round
+        check_cohorts(self.secure, engine.sizes, n_selected(wanted, len(names)), wanted)
         before, total = getattr(classifier, "theta_", None), None
         try:
             total = self._prepare(engine)
@@ -193,7 +198,8 @@ class Coordinator:
         engine.task["seed"] = setup.seed
         if self.classifier.early_stopping:
             engine.task["validation_fraction"] = float(self.classifier.validation_fraction)
-            engine.extent = engine.ask_each(Sizes())  # of those left to train on
+            if self.secure is None:  # else it is known of all rows only
+                engine.extent = engine.ask_each(Sizes())  # of those left to train on
         engine.asked = Traffic()  # so far it was no part of the classifier's training
         return engine, self.classifier._resolve_loss()
 
@@ -231,7 +237,12 @@ class Coordinator:
     def _engine(self, classes: NDArray[Any], row_shape: tuple[int, ...]) -> GridEngine:
         settings = self.classifier
         sizes = [(float(site.facts["size"]), float(site.facts["n_rows"])) for site in self.sites]
-        return GridEngine(
+        make: Callable[..., GridEngine] = GridEngine
+        if self.secure is not None:
+            from skfedfocal.flower._secure import SecureGridEngine
+
+            make = partial(SecureGridEngine, secure=self.secure)
+        return make(
             grid=self.grid,
             sites=self.sites,
             extent=np.array(sizes),

@@ -14,6 +14,7 @@ from typing import Any
 from skfedfocal._estimators.files import describe, rebuild
 from skfedfocal._plain import from_plain, to_plain
 from skfedfocal.flower._coordinator import parts_of
+from skfedfocal.privacy._aggregation import resolve_secure
 
 _PACKAGE = "federation"
 _PYPROJECT = """\
@@ -123,6 +124,10 @@ def export_app(
     server_imports = (
         "" if module is None else f"from {module.__module__} import {names['module']}\n"
     )
+    secure = _last_of(estimator).secure_aggregation
+    if secure is not False:  # then sites hold to it, whatever the server says
+        imports = f"from skfedfocal.privacy import SecureAggregation\n{imports}"
+        names["secure_aggregation"] = _in_code(resolve_secure(secure))
     arguments = ", ".join(f"{parameter}={name}" for parameter, name in names.items())
     package.mkdir(parents=True, exist_ok=True)
     texts = {
@@ -246,9 +251,18 @@ def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def _last_of(estimator: Any) -> Any:
+    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+
+
 def _module_of(estimator: Any) -> Any:
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    return getattr(last, "module", None)
+    return getattr(_last_of(estimator), "module", None)
+
+
+def _in_code(part: Any) -> str:
+    """A part with all its parameters, as an expression."""
+    params = ", ".join(f"{name}={value!r}" for name, value in part.get_params().items())
+    return f"{type(part).__name__}({params})"
 
 
 def _importable(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -20,6 +21,12 @@ from skfedfocal.engines import Updates
 STATISTICS = "query.statistics"
 ASK = "query.ask"
 TRAIN = "train"
+SECURE_KEYS = "query.secure_keys"
+SECURE_UNMASK = "query.secure_unmask"
+# What the protocol's answers hold; dicts are from numbers of clients to bytes.
+KEYS_HAVE = {"keys": bytes, "signature": bytes}
+UPLOAD_HAS = {"shares": dict, "commitment": bytes}
+UNMASK_HAS = {"seed": dict, "pair": dict}
 
 
 def write_facts(value: Any) -> ConfigRecord:
@@ -64,6 +71,38 @@ def write_updates(updates: Updates) -> RecordDict:
     }
     delta = Array(updates.deltas[0].cpu().numpy())
     return RecordDict({"delta": ArrayRecord({"delta": delta}), "report": write_facts(report)})
+
+
+def write_masked(upload: dict[str, Any], shape: tuple[int, ...]) -> RecordDict:
+    """A site's masked values, the sealed shares beside them, and the shape of what is masked."""
+    rest = {name: value for name, value in upload.items() if name != "masked"}
+    return RecordDict(
+        {
+            "masked": ConfigRecord({"words": upload["masked"]}),
+            "facts": write_facts({**rest, "shape": shape}),
+        }
+    )
+
+
+def read_masked(content: RecordDict) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """The upload and the shape of `write_masked`."""
+    facts = read_facts(content["facts"])
+    shape = tuple(int(size) for size in facts.pop("shape"))
+    return {**checked(facts, UPLOAD_HAS), "masked": bytes(content["masked"]["words"])}, shape
+
+
+def checked(answer: Any, has: Mapping[str, type]) -> dict[str, Any]:
+    """An answer of the protocol, or BadReply where it is not of its form."""
+    if not isinstance(answer, dict) or answer.keys() != has.keys():
+        raise BadReply(f"it is not an answer with {list(has)}")
+    for name, kind in has.items():
+        value = answer[name]
+        entries = value.items() if isinstance(value, dict) else ()
+        if type(value) is not kind or not all(
+            type(k) is int and type(v) is bytes for k, v in entries
+        ):
+            raise BadReply(f"its {name} is of another form")
+    return answer
 
 
 def write_error(error: BaseException) -> RecordDict:

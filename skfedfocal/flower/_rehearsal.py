@@ -20,9 +20,10 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from skfedfocal.flower._client import make_client_app
-from skfedfocal.flower._messages import TRAIN, read_facts
+from skfedfocal.flower._messages import SECURE_KEYS, SECURE_UNMASK, TRAIN, read_facts
 
 FAULTS = ("gone", "slow", "crash", "nan", "shape")
+SECURE_FAULTS = ("keys", "unmask")  # by message, and never drawn
 
 
 class SimulatedSites(Grid):
@@ -44,7 +45,9 @@ class SimulatedSites(Grid):
     faults : mapping, default=None
         ``{(site, round): kind}`` with rounds from 1: "gone" (not connected in this round, and
         back in the next), "slow" (its reply comes too late), "crash" (its app raises), "nan" and
-        "shape" (its update has a NaN, or one value too many).
+        "shape" (its update has a NaN, or one value too many). Under secure sums "nan" does
+        nothing, as no one sees updates, and a site can also fail at one exchange of the protocol:
+        "keys" (where its cohort is new) and "unmask", also of round 0, for questions.
     random_state : int, default=0
         Seed of the faults.
 
@@ -72,10 +75,10 @@ class SimulatedSites(Grid):
         faults: Mapping[tuple[str, int], str] | None = None,
         random_state: int = 0,
     ):
-        unknown = set((faults or {}).values()) - set(FAULTS)
+        unknown = set((faults or {}).values()) - set(FAULTS + SECURE_FAULTS)
         if unknown or not 0 <= fault_rate <= 1:
             raise ValueError(
-                f"fault_rate must be in [0, 1] and faults among {FAULTS}; "
+                f"fault_rate must be in [0, 1] and faults among {FAULTS + SECURE_FAULTS}; "
                 f"got {fault_rate!r} and {sorted(unknown)}."
             )
         if app is None:
@@ -92,6 +95,7 @@ class SimulatedSites(Grid):
         self.round = 0
         self._replies: dict[str, Message] = {}
         self._n_sent = 0
+        self._states: dict[int, RecordDict] = {}  # of the nodes' apps, from message to message
 
     def fault(self, site: str, round_: int) -> str | None:
         """What goes wrong at a site in a round, from 1; a function of the seed."""
@@ -106,8 +110,12 @@ class SimulatedSites(Grid):
     def _answer(self, message: Message) -> Message:
         """The site's reply, with what goes wrong there."""
         node = message.metadata.dst_node_id
-        kind = None
-        if message.metadata.message_type == TRAIN:
+        kind, asked = None, message.metadata.message_type
+        if asked in (SECURE_KEYS, SECURE_UNMASK):
+            of_round = read_facts(message.content["task"])["round"]
+            kind = self.faults.get((self.names[node], of_round))
+            kind = "gone" if kind == asked.removeprefix("query.secure_") else None
+        if asked == TRAIN:
             self.round = read_facts(message.content["task"])["round"] + 1
             kind = self.fault(self.names[node], self.round)
         if kind == "slow":
@@ -121,12 +129,14 @@ class SimulatedSites(Grid):
             delta = reply.content["delta"]["delta"].numpy().copy()
             delta = np.append(delta, delta[:1]) if kind == "shape" else delta * np.nan
             reply.content["delta"] = ArrayRecord({"delta": Array(delta)})
+        if kind == "shape" and "masked" in reply.content:
+            reply.content["masked"]["words"] += bytes(8)
         return reply
 
     def _context(self, node: int) -> Context:
         name = self.names[node]
         config = {"site": name, **self.configs[name]}
-        return Context(1, node, config, RecordDict(), {})
+        return Context(1, node, config, self._states.setdefault(node, RecordDict()), {})
 
     # -- what a Grid does ----------------------------------------------------------------------
 

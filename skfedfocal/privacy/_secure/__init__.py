@@ -4,7 +4,8 @@ The protocol is that of Bonawitz et al. [1]_, over the sparse random ring of Bel
 there are many clients. `SecureClient` and `SecureServer` make one sum in four exchanges (keys;
 shares; masked values; unmasking); `SessionClient` and `SessionServer` make many sums of one cohort,
 in two exchanges each after the keys. They know nothing of transport: messages are dicts of bytes,
-ints and such dicts. `secure_sum` runs all of it in one process.
+ints and such dicts. `secure_sum` runs all of it in one process, and `_group.LocalSession` a session
+for the engine of `fit`.
 
 Who is trusted with what:
 

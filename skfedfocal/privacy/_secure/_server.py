@@ -110,6 +110,11 @@ class Summation:
         self._total += np.frombuffer(text, "<u8")
         self._uploaded.add(client)
 
+    @property
+    def uploaded(self) -> frozenset[int]:
+        """Clients whose masked values have come in this round."""
+        return frozenset(self._uploaded)
+
     def _begin(self, asked: Mapping[int, Any]) -> None:
         self._asked = set(asked)
         self._uploaded = set()

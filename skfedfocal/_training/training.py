@@ -83,9 +83,8 @@ class Training:
             before = self.state
             try:
                 server, report = run_round(self.federation, before.server, engine)
-                if server.n_rounds == until and not engine.can_use(
-                    server.theta, before.server.theta
-                ):
+                good = least[1].server.theta
+                if server.n_rounds == until and not engine.can_use(server.theta, good):
                     raise FederatedTrainingError(  # which a next round would have found
                         f"Round {until}: the model gives numbers that are not finite. The training "
                         "diverged; lower learning_rate, or the server's."

@@ -242,7 +242,7 @@ def page(summary: pd.DataFrame) -> str:
     honest = summary[summary["aggregation"] == HONEST].set_index("share")
     return render(
         HERE / "aggregators.md.j2",
-        none=_without(summary),
+        nobody=_without(summary),
         tables=tables_of(summary),
         best=_best(summary, honest),
         n_seeds=int(summary["n_seeds"].iloc[0]),

@@ -81,7 +81,9 @@ class Round:
 def test_only_attackers_send_something_else(name):
     (reply,) = AttackedEngine(Fixed(), np.array([2, 3]), ATTACKS[name], 0).train(Round())
     changed = (reply.deltas != 1).any(1).numpy()
-    harmless = name.startswith("label flip") or name == "ALIE"  # of equal updates, what is within their spread
+    harmless = (
+        name.startswith("label flip") or name == "ALIE"
+    )  # of equal updates, what is within their spread
     assert set(reply.clients[changed]) == (set() if harmless else {2, 3})
 
 

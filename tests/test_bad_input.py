@@ -78,7 +78,7 @@ def test_a_column_of_dates_is_named(data, refused, column):
     table = pd.DataFrame(X, columns=NAMES)
     table.insert(2, "seen", column)
     if "period" in str(table["seen"].dtype):
-        refused(["column 2 ('seen')", "Period('2026-01-01', 'D') in row 0"], table)
+        refused(["column 2 ('seen')", "Period('2026-01-01', 'D') in row 0"], table, error=TypeError)
     else:
         refused(["column 2 ('seen')", "dates or times", "leave the column out"], table)
 

@@ -44,7 +44,7 @@ def test_under_every_attack_of_a_fifth_one_robust_aggregation_keeps_the_rare_cla
     """Within five points of the mean of the honest alone: what the page claims."""
     summary = pd.read_csv(SUMMARY).set_index(["aggregation", "attack", "share"])["rare"]
     honest = summary[HONEST, "none", 0.2]
-    for attack in ATTACKS:
+    for attack in set(ATTACKS) - {"label flip"}:  # which is one on the class counts, see the page
         best = max(summary[name, attack, 0.2] for name in AGGREGATORS if name != "mean")
         assert best >= honest - 0.05, attack
 
@@ -81,7 +81,9 @@ class Round:
 def test_only_attackers_send_something_else(name):
     (reply,) = AttackedEngine(Fixed(), np.array([2, 3]), ATTACKS[name], 0).train(Round())
     changed = (reply.deltas != 1).any(1).numpy()
-    harmless = name in ("label flip", "ALIE")  # of equal updates, what is within their spread
+    harmless = (
+        name.startswith("label flip") or name == "ALIE"
+    )  # of equal updates, what is within their spread
     assert set(reply.clients[changed]) == (set() if harmless else {2, 3})
 
 

@@ -437,6 +437,7 @@ def poisoned(bad):
     return X, y, clients
 
 
+@pytest.mark.filterwarnings("ignore:X has the value:UserWarning")
 @every_engine
 def test_a_non_finite_update_is_left_out_and_counted(engine):
     X, y, clients = poisoned(bad=5)
@@ -457,6 +458,7 @@ def test_a_non_finite_update_is_left_out_and_counted(engine):
     np.testing.assert_allclose(clf.history_["loss"], others.history_["loss"], atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:X has the value:UserWarning")
 @pytest.mark.parametrize("bad", [0, 2])
 def test_engines_leave_out_the_same_clients(bad):
     X, y, clients = poisoned(bad)

@@ -28,7 +28,13 @@ def naming_what_is_no_number(X: Any) -> Iterator[None]:
         found = _first_word(X, is_frame)
         if found is None:
             raise
-        raise ValueError(found) from error
+        place, value = found
+        # As of scikit-learn's estimators: of words a ValueError, of other things a TypeError.
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(
+            f"column {place}, which is no number; encode the column (OneHotEncoder, "
+            f"OrdinalEncoder), replace the value, or leave it out. ({error})"
+        ) from error
 
 
 def _refuse_times(X: Any) -> None:
@@ -40,8 +46,8 @@ def _refuse_times(X: Any) -> None:
             )
 
 
-def _first_word(X: Any, is_frame: bool) -> str | None:
-    """The first value that is no number, in words; None where there is none."""
+def _first_word(X: Any, is_frame: bool) -> tuple[str, Any] | None:
+    """Where the first value is that is no number, and the value; None where there is none."""
     if is_frame:
         columns = {f"{i} ({name!r})": X[name] for i, name in enumerate(X.columns)}
     elif isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 2:
@@ -53,11 +59,7 @@ def _first_word(X: Any, is_frame: bool) -> str | None:
             continue  # of numbers; or several columns of one name
         for row, value in enumerate(column):
             if not _is_number(value):
-                return (
-                    f"column {place} of X has {value!r} in row {row}, which is no number; encode "
-                    "the column (OneHotEncoder, OrdinalEncoder), replace the value, or leave it "
-                    "out."
-                )
+                return f"{place} of X has {value!r} in row {row}", value
     return None
 
 

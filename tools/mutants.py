@@ -186,7 +186,6 @@ def main() -> None:
     args = parser.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    import hypothesis  # noqa: F401
     import pandas  # noqa: F401
     import scipy.stats  # noqa: F401
     import sklearn.model_selection  # noqa: F401

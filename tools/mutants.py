@@ -25,22 +25,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "skfedfocal"
-ROUNDS = ["rounds", "early_stopping", "cohorts", "partial_fit", "checkpoint", "stages", "weights"]
-# What covers what: the first part of a path that fits counts.
+ROUNDS = ["rounds", "early_stopping", "traffic", "partial_fit", "checkpoint"]
+# What covers what, the quick ones first; the first part of a path that fits counts.
 COVER = {
     "losses/": ["losses", "check_loss"],
-    "aggregation.py": ["aggregation", "rounds"],
+    "aggregation.py": ["krum", "aggregation"],
     "selection.py": ["selection", "cohorts"],
-    "_focus.py": ["aggregation", "selection", "rounds"],
-    "_class_weight.py": ["rounds", "class_weight", "partial_fit", "weights", "engines"],
-    "_local.py": ["rounds", "weights", "engines"],
-    "_data/clients.py": ["clients", "weights", "inputs"],
-    "_data/blocks.py": ["batches", "rounds"],
-    "_training/search.py": ["classifier_cv", "search"],
-    "_training/prior.py": ["prior", "partial_fit", "weights"],
-    "_training/tally.py": ["aggregation", "rounds", "cohorts"],
+    "_focus.py": ["aggregation"],
+    "_class_weight.py": ["partial_fit", "rounds", "weights"],
+    "_local.py": ["rounds", "weights"],
+    "_data/clients.py": ["pieces", "clients", "weights"],
+    "_data/blocks.py": ["batches"],
+    "_training/search.py": ["search", "classifier_cv"],
+    "_training/prior.py": ["partial_fit", "traffic"],
+    "_training/tally.py": ["aggregation", "traffic"],
     "_training/checkpoint.py": ["checkpoint"],
-    "_training/": ROUNDS,
+    "_training/parts.py": ["disclosure", "search"],
+    "_training/": [*ROUNDS, "stages"],
 }
 TURNS: dict[type, type] = {
     ast.Add: ast.Sub,

@@ -21,7 +21,7 @@ def test_a_search_is_refused_by_name(tmp_path, piped):
         lambda: federate(SimulatedSites(sites), estimator),
         lambda: export_app(estimator, tmp_path / "app", save_to="model.skf"),
     ):
-        with pytest.raises(TypeError, match="FedFocalClassifierCV .*FedFocalClassifier"):
+        with pytest.raises(TypeError, match=r"FedFocalClassifierCV .*FedFocalClassifier"):
             ask()
     assert not (tmp_path / "app").exists()
     assert not hasattr(search, "theta_")

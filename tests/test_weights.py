@@ -61,7 +61,7 @@ def said(classifier, weight):
     return [fitted.theta_, fitted.predict_proba(X), *population, *history.values()]
 
 
-@settings(max_examples=30)
+@settings(max_examples=16)
 @given(classifiers(), st.sampled_from([-11, -3, 4, 20]))
 def test_the_scale_of_weights_changes_no_bit(classifier, exponent):
     """By powers of two, which round nothing."""
@@ -69,7 +69,7 @@ def test_the_scale_of_weights_changes_no_bit(classifier, exponent):
     np.testing.assert_equal(scaled, said(classifier, WEIGHT))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(classifiers(), st.sampled_from([1 / len(y), 1.0, 1000.0]))
 def test_equal_weights_are_none(classifier, weight):
     found, wanted = said(classifier, np.full(len(y), weight)), said(classifier, None)
@@ -80,7 +80,7 @@ def test_equal_weights_are_none(classifier, weight):
             np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-9)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(classifiers(), st.integers(0, 99), st.booleans())
 def test_a_row_of_weight_zero_is_not_there(classifier, seed, whole_client):
     """Clients are numbered, and draw, as if the rows were left out: also the first of a client."""

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skfedfocal._class_weight import ClassWeight, resolve_class_weight
+from skfedfocal._class_weight import CLASS_WEIGHTS, ClassWeight, resolve_class_weight
 from skfedfocal._component import resolve
+from skfedfocal._data.queries import ColumnSums
 from skfedfocal._disclosure import RECALLS, SINGLE, VALIDATION_LOSS, WEIGHTS, check_compatible
 from skfedfocal._focus import Focus
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
-from skfedfocal.losses import Loss
+from skfedfocal.engines import Hits
+from skfedfocal.losses import LOSSES, Loss
 from skfedfocal.privacy import SecureAggregation
 from skfedfocal.privacy._aggregation import resolve_secure
 from skfedfocal.selection import SELECTIONS, Selection
@@ -57,13 +59,17 @@ class Parts:
             "class_weight": self.class_weight.discloses,
             "selection": self.selection.discloses,
             "aggregation": self.aggregation.discloses,
-            # A client's weight tells its recall, since its number of rows is known.
-            "client_gamma": frozenset({WEIGHTS, RECALLS} if self.focus else {WEIGHTS}),
-            "early_stopping": frozenset({VALIDATION_LOSS} if self.early_stopping else {}),
+            "client_gamma": _FOCUSED if self.focus else _UNFOCUSED,
+            "early_stopping": _VALIDATED if self.early_stopping else frozenset(),
         }
         if self.secure is None:
             return told
         return {part: facts - SINGLE for part, facts in told.items()}
+
+
+# A client's weight tells its recall, since its number of rows is known.
+_UNFOCUSED, _FOCUSED = frozenset({WEIGHTS}), frozenset({WEIGHTS, RECALLS})
+_VALIDATED = frozenset({VALIDATION_LOSS})
 
 
 def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
@@ -159,3 +165,28 @@ def check_cohorts(
     else:
         other, remedy = f"clients_per_round={wanted!r}", f"{few}; select more"
     check_compatible({"secure_aggregation": {other: remedy}})
+
+
+def disclosure_table() -> str:
+    """What each option tells the server beyond updates and losses, as a table in Markdown."""
+    rows: list[tuple[str, frozenset[str]]] = []
+    registries: dict[str, Mapping[str, Any]] = {
+        "loss": LOSSES,
+        "class_weight": CLASS_WEIGHTS,
+        "selection": SELECTIONS,
+        "aggregation": AGGREGATORS,
+    }
+    for param, known in registries.items():
+        rows += [(f'{param}="{name}"', part().discloses) for name, part in known.items()]
+        if param == "class_weight":
+            rows += [(f"{param}={v}", resolve_class_weight(v).discloses) for v in ({0: 1.0}, None)]
+    rows += [
+        ("client_gamma=0", _UNFOCUSED),
+        ("client_gamma > 0", _FOCUSED),
+        ("early_stopping=True", _VALIDATED),
+        ("FedFocalClassifierCV", Hits.discloses),
+        ("FederatedStandardScaler", ColumnSums.discloses),
+    ]
+    lines = ["| option | the server also sees |", "|---|---|"]
+    lines += [f"| `{option}` | {'; '.join(sorted(facts)) or 'nothing'} |" for option, facts in rows]
+    return "\n".join(lines) + "\n"

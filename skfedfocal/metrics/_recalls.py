@@ -41,7 +41,8 @@ class Recalls:
         shape = (n_clients, len(classes))
 
         def table(values: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.bincount(cells, values, shape[0] * shape[1]).reshape(shape)
+            counts = np.bincount(cells, values, shape[0] * shape[1])
+            return counts.astype(np.float64, copy=False).reshape(shape)
 
         return cls(classes, table(weight), table(weight * (y_true == y_pred)))
 

@@ -49,6 +49,22 @@ class ValueCounts(Query):
         return np.concatenate(counts)
 
 
+class Present(Query):
+    """Rows that have a value, by column: (n_features,)."""
+
+    discloses = frozenset({VALUE_COUNTS})
+
+    def answer(self, X: Any, y: Any, sample_weight: Array | None) -> Array:
+        """Count one client's rows."""
+        if sparse.issparse(X):
+            missing = np.bincount(X.tocoo().col, np.isnan(X.data), X.shape[1])
+        elif X.dtype.kind == "O":
+            missing = np.array([sum(map(is_missing, X[:, j])) for j in range(X.shape[1])])
+        else:
+            missing = np.isnan(X).sum(0)
+        return X.shape[0] - missing.astype(np.float64)
+
+
 class FederatedSimpleImputer(SimpleImputer):
     r"""Fill missing values with a statistic of their column, from each client's sums alone.
 
@@ -84,7 +100,7 @@ class FederatedSimpleImputer(SimpleImputer):
     With the clients at several sites, discloses sums of columns and numbers of their values; or
     numbers of rows below thresholds, and by them the median, which is the value of a row or lies
     between two; or numbers of rows by value. Only sums over the clients are needed. A constant
-    discloses nothing.
+    discloses the number of values of each column, and nothing with `keep_empty_features`.
 
     Examples
     --------
@@ -149,8 +165,8 @@ class FederatedSimpleImputer(SimpleImputer):
         # What scikit-learn's transform needs besides, from the first row: types and names.
         super().fit(_safe_indexing(X, [0]) if hasattr(X, "columns") else rows[[0]])
         if self.strategy == "constant":
-            return self
-        if self.strategy == "most_frequent":
+            found = settle_here(self._constant(rows), rows, clients)
+        elif self.strategy == "most_frequent":
             found = settle_here(self._most_frequent(rows), rows, clients)
         else:
             is_mean = self.strategy == "mean"
@@ -160,6 +176,14 @@ class FederatedSimpleImputer(SimpleImputer):
                 found = np.where(np.isnan(found), 0, found)
         self.statistics_ = found
         return self
+
+    def _constant(self, X: Any) -> Generator[Query, Array, NDArray[Any]]:
+        default = "missing_value" if X.dtype.kind == "O" else 0
+        found = np.full(X.shape[1], default if self.fill_value is None else self.fill_value, object)
+        if not self.keep_empty_features:
+            there = yield Present()
+            found[there == 0] = np.nan
+        return found
 
     def _most_frequent(self, X: Any) -> Generator[Query, Array, NDArray[Any]]:
         if sparse.issparse(X):

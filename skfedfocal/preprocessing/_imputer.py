@@ -178,8 +178,11 @@ class FederatedSimpleImputer(SimpleImputer):
         return self
 
     def _constant(self, X: Any) -> Generator[Query, Array, NDArray[Any]]:
-        default = "missing_value" if X.dtype.kind == "O" else 0
-        found = np.full(X.shape[1], default if self.fill_value is None else self.fill_value, object)
+        objects = X.dtype.kind == "O"
+        fill = self.fill_value
+        if fill is None:
+            fill = "missing_value" if objects else 0
+        found = np.full(X.shape[1], fill, object if objects else np.float64)
         if not self.keep_empty_features:
             there = yield Present()
             found[there == 0] = np.nan

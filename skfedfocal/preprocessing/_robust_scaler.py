@@ -107,8 +107,10 @@ class FederatedRobustScaler(RobustScaler):
         Raises
         ------
         ValueError
-            If X is a dict of partitions, `clients` are in another order than its rows, the range of
-            quantiles is none, or sparse rows are to be centred.
+            If X is a dict of partitions, `clients` are in another order than its rows, or the range
+            of quantiles is none.
+        TypeError
+            If sparse rows are to be centred.
         """
         check_rows(X, clients)
         X = validate_data(
@@ -122,7 +124,7 @@ class FederatedRobustScaler(RobustScaler):
         if not 0 <= q_min <= q_max <= 100:
             raise InvalidParameterError(f"Invalid quantile range: {self.quantile_range}")
         if self.with_centering and sparse.issparse(X):
-            raise ValueError("Cannot center sparse matrices: pass with_centering=False instead.")
+            raise TypeError("Cannot center sparse matrices: pass with_centering=False instead.")
         self.center_ = self.scale_ = None
         shares = [0.5] * self.with_centering + [q_min / 100, q_max / 100] * self.with_scaling
         if not shares:

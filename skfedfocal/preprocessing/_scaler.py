@@ -96,6 +96,8 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         ------
         ValueError
             If X is a dict of partitions, or `clients` are in another order than its rows.
+        TypeError
+            If sparse rows are to be centred.
         """
         return self.set_moments(self._ask(X, sample_weight, clients, reset=True))
 
@@ -144,7 +146,7 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
 
     def _refuse_centring(self, X: Any) -> None:
         if self.with_mean and sparse.issparse(X):
-            raise ValueError("Cannot center sparse matrices: pass with_mean=False instead.")
+            raise TypeError("Cannot center sparse matrices: pass with_mean=False instead.")
 
     def set_moments(self, total: Moments) -> Self:
         """Take the merged statistics of all clients as the fit.

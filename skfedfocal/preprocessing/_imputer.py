@@ -178,14 +178,14 @@ class FederatedSimpleImputer(SimpleImputer):
         return self
 
     def _constant(self, X: Any) -> Generator[Query, Array, NDArray[Any]]:
-        objects = X.dtype.kind == "O"
         fill = self.fill_value
         if fill is None:
-            fill = "missing_value" if objects else 0
-        found = np.full(X.shape[1], fill, object if objects else np.float64)
+            fill = "missing_value" if X.dtype.kind == "O" else 0
+        found = np.full(X.shape[1], fill, X.dtype)
         if not self.keep_empty_features:
             there = yield Present()
-            found[there == 0] = np.nan
+            if not there.all():  # whole numbers are always there
+                found[there == 0] = np.nan
         return found
 
     def _most_frequent(self, X: Any) -> Generator[Query, Array, NDArray[Any]]:

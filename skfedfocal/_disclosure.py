@@ -18,6 +18,8 @@ RECALLS = "recall of each client"
 VALIDATION_LOSS = "validation loss, summed over the clients"
 SINGLE_UPDATES = "update of each client"
 COLUMN_SUMS = "sums of columns, added up over the clients"
+COUNTS_BELOW = "rows with values below thresholds, summed over the clients"
+VALUE_COUNTS = "rows by value of a column, summed over the clients"
 HITS = "hits and rows by class, summed over the clients"
 
 FACTS = frozenset(
@@ -29,6 +31,8 @@ FACTS = frozenset(
         VALIDATION_LOSS,
         SINGLE_UPDATES,
         COLUMN_SUMS,
+        COUNTS_BELOW,
+        VALUE_COUNTS,
         HITS,
     }
 )

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -15,7 +18,7 @@ from skfedfocal import FederatedClassifier, FedFocalClassifier
 from skfedfocal.preprocessing import FederatedStandardScaler
 
 
-@parametrize_with_checks([FederatedStandardScaler()])
+@parametrize_with_checks([FederatedStandardScaler(), FederatedStandardScaler(with_mean=False)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -53,6 +56,63 @@ def test_transform_equals_standard_scaler_on_columns_of_all_scales():
     assert_allclose(ours.transform(X), theirs.transform(X), rtol=1e-10, atol=1e-10)
     assert_allclose(ours.inverse_transform(ours.transform(X)), X, rtol=1e-10, atol=1e-10)
     assert_array_equal(ours.scale_ == 1, theirs.scale_ == 1)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_rows=st.integers(1, 40),
+    offset=st.sampled_from([0.0, 1e3]),
+    weighted=st.booleans(),
+    kind=st.sampled_from([np.asarray, sparse.csr_array, sparse.csr_matrix]),
+    n_parts=st.integers(1, 3),
+)
+def test_missing_values_sparse_rows_and_parts(seed, n_rows, offset, weighted, kind, n_parts):
+    rng = np.random.default_rng(seed)
+    X = (offset + rng.normal(size=(n_rows, 4))) * (rng.random((n_rows, 4)) < 0.6)
+    X[rng.random(X.shape) < 0.2] = np.nan
+    weight = rng.random(n_rows) + 0.1 if weighted else None
+    clients = rng.integers(0, 5, n_rows)
+    is_dense = kind is np.asarray
+    ours, theirs = FederatedStandardScaler(with_mean=is_dense), StandardScaler(with_mean=is_dense)
+    with np.errstate(invalid="ignore"):  # of columns without a value
+        theirs.fit(X if is_dense else sparse.csr_array(X), sample_weight=weight)
+    for part in np.array_split(np.arange(n_rows), n_parts):
+        if len(part):
+            some = None if weight is None else weight[part]
+            ours.partial_fit(kind(X[part]), sample_weight=some, clients=clients[part])
+    assert_allclose(ours.n_samples_seen_, theirs.n_samples_seen_)
+    assert_allclose(ours.mean_, theirs.mean_, rtol=1e-10, atol=1e-10)
+    # Far from 0 the rounding of the mean is left of the variance of a constant column.
+    error = 1e-10 * np.maximum(1, offset**2 * 1e-3)
+    assert_allclose(ours.var_, theirs.var_, rtol=1e-9, atol=error)
+    told = theirs.var_ > 1e-9
+    assert_allclose(ours.scale_[told], theirs.scale_[told], rtol=1e-9)
+    transformed = ours.transform(kind(X))
+    again = ours.inverse_transform(transformed)
+    if not is_dense:
+        transformed, again = transformed.toarray(), again.toarray()
+    assert_array_equal(np.isnan(transformed), np.isnan(X) | np.isnan(ours.scale_))
+    known = ~np.isnan(ours.scale_)
+    assert_allclose(again[:, known], X[:, known], rtol=1e-9, atol=1e-9)
+
+
+def test_sparse_rows_are_not_centred():
+    with pytest.raises(TypeError, match="with_mean=False"):
+        FederatedStandardScaler().fit(sparse.eye_array(3).tocsr())
+
+
+def test_fit_after_partial_fit_begins_anew():
+    scaler = FederatedStandardScaler().partial_fit([[5.0], [7.0]]).fit([[1.0], [3.0]])
+    assert scaler.mean_ == [2.0]
+    assert scaler.n_samples_seen_ == 2
+
+
+def test_in_a_column_transformer_with_clients_by_routing():
+    X = pd.DataFrame({"a": [0.0, 1.0, 5.0], "b": [1.0, np.nan, 3.0]})
+    with config_context(enable_metadata_routing=True):
+        columns = ColumnTransformer([("scale", FederatedStandardScaler(), ["a", "b"])])
+        found = columns.fit_transform(X, clients=["x", "y", "y"])
+    assert_allclose(found, StandardScaler().fit_transform(X))
 
 
 def test_a_client_without_weight_adds_nothing():

@@ -205,7 +205,7 @@ def id_column(clients: Any) -> NDArray[Any]:
     elif ids.dtype.kind in "mM":
         missing = np.isnat(ids)
     elif ids.dtype.kind == "O":
-        missing = np.fromiter(map(_is_missing, ids), bool, len(ids))
+        missing = np.fromiter(map(is_missing, ids), bool, len(ids))
     else:
         return ids
     _refuse_missing(missing)
@@ -233,7 +233,7 @@ def _as_given(clients: list[Any] | tuple[Any, ...]) -> NDArray[Any]:
     return np.fromiter(clients, object, len(clients))
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     try:
         return value is None or bool(value != value)
     except TypeError:  # pandas.NA has no truth value

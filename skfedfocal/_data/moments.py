@@ -14,15 +14,33 @@ from skfedfocal._data.queries import ColumnDeviations, ColumnSums, Query
 
 @dataclass(frozen=True)
 class Moments:
-    """Number of rows (sum of weights), and by column mean and sum of squared deviations."""
+    """By column number of values (sum of their weights), mean and sum of squared deviations."""
 
-    n: float
+    n: NDArray[np.float64]
     mean: NDArray[np.float64]
     squares: NDArray[np.float64]
 
     @property
     def variance(self) -> NDArray[np.float64]:
-        return self.squares / self.n
+        with np.errstate(invalid="ignore"):  # of a column without values: NaN
+            return self.squares / self.n
+
+    @property
+    def n_samples_seen(self) -> int | float | NDArray[Any]:
+        """As scikit-learn has it: one number where all columns agree, whole where it can be."""
+        n = self.n.astype(np.int64) if (self.n == np.floor(self.n)).all() else self.n
+        return n[0].item() if (n == n[0]).all() else n
+
+    def merge(self, other: Moments) -> Moments:
+        """Of the rows of both together."""
+        n = self.n + other.n
+        one, two = (np.where(part.n > 0, part.mean, 0) for part in (self, other))
+        with np.errstate(invalid="ignore"):
+            share = other.n / n
+        mean = one + (two - one) * share
+        between = (two - one) ** 2 * self.n * share
+        squares = (np.where(part.n > 0, part.squares, 0) for part in (self, other))
+        return Moments(n, mean, sum(squares) + between)
 
 
 def column_moments() -> Generator[Query, NDArray[np.float64], Moments]:
@@ -30,14 +48,13 @@ def column_moments() -> Generator[Query, NDArray[np.float64], Moments]:
 
     Sums of squares would lose the variance of columns that lie far from 0.
     """
-    sums = yield ColumnSums()
-    n = float(sums[0])
-    if n == 0:
-        raise ValueError("sample_weight is zero for every row; there is nothing to scale by.")
-    center = sums[1:] / n
-    first, second = yield ColumnDeviations(center)
-    # The first sum is what rounding left of one that is 0.
-    return Moments(n, center + first / n, np.maximum(second - first**2 / n, 0))
+    n, sums = yield ColumnSums()
+    with np.errstate(invalid="ignore"):
+        center = sums / n
+    first, second = yield ColumnDeviations(np.where(n > 0, center, 0))
+    with np.errstate(invalid="ignore"):
+        # The first sum is what rounding left of one that is 0.
+        return Moments(n, center + first / n, np.maximum(second - first**2 / n, 0))
 
 
 def standard_scale(total: Moments) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from skfedfocal._component import Component
 from skfedfocal._data.clients import ClientLayout
@@ -133,18 +134,24 @@ class Sizes(Query):
 
 
 class ColumnSums(Query):
-    """Weight of the rows, and the weighted sum of each column: (1 + n_features,)."""
+    """By column, weight of the rows that have a value, and its weighted sum: (2, n_features).
+
+    NaN is no value.
+    """
 
     discloses = frozenset({COLUMN_SUMS})
 
     def answer(self, X: Any, y: Any, sample_weight: Array | None) -> Array:
-        X = np.asarray(X, np.float64)
-        weight = np.ones(len(X)) if sample_weight is None else sample_weight
-        return np.append(weight.sum(), weight @ X)
+        X, weight = _doubles(X, sample_weight)
+        X, missing = _without_nan(X)
+        there = np.full(X.shape[1], weight.sum())
+        return np.stack([there if missing is None else there - weight @ missing, weight @ X])
 
 
 class ColumnDeviations(Query):
     """Weighted sums of deviations from a centre, and of their squares: (2, n_features).
+
+    NaN is no value.
 
     Parameters
     ----------
@@ -158,6 +165,36 @@ class ColumnDeviations(Query):
         self.center = center
 
     def answer(self, X: Any, y: Any, sample_weight: Array | None) -> Array:
-        apart = np.asarray(X, np.float64) - self.center
-        weight = np.ones(len(apart)) if sample_weight is None else sample_weight
+        X, weight = _doubles(X, sample_weight)
+        if sparse.issparse(X):
+            return self._answer_sparse(X.tocoo(), weight)
+        apart = _without_nan(X - self.center)[0]
         return np.stack([weight @ apart, weight @ apart**2])
+
+    def _answer_sparse(self, X: Any, weight: Array) -> Array:
+        """Entries one by one, and all zeros of a column at once."""
+        apart, column, row_weight = X.data - self.center[X.col], X.col, weight[X.row]
+        apart[np.isnan(apart)] = 0
+        zeros = weight.sum() - np.bincount(column, row_weight, len(self.center))
+        stored = (np.bincount(column, row_weight * v, len(self.center)) for v in (apart, apart**2))
+        whole = (-zeros * self.center, zeros * self.center**2)
+        return np.stack([a + b for a, b in zip(stored, whole, strict=True)])
+
+
+def _doubles(X: Any, sample_weight: Array | None) -> tuple[Any, Array]:
+    """Rows in double precision, dense or sparse, and a weight for each."""
+    X = X.astype(np.float64) if sparse.issparse(X) else np.asarray(X, np.float64)
+    return X, np.ones(X.shape[0]) if sample_weight is None else sample_weight
+
+
+def _without_nan(X: Any) -> tuple[Any, Any]:
+    """The same with 0 in the place of NaN, and where that is; None for nowhere."""
+    values = X.data if sparse.issparse(X) else X
+    missing = np.isnan(values)
+    if not missing.any():
+        return X, None
+    filled = np.where(missing, 0, values)
+    if not sparse.issparse(X):
+        return filled, missing
+    parts = (X.indices, X.indptr)
+    return type(X)((filled, *parts), shape=X.shape), type(X)((missing, *parts), shape=X.shape)

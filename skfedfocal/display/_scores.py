@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from skfedfocal.display._style import (
     BACKED,
@@ -19,6 +19,7 @@ from skfedfocal.display._style import (
     plain,
     short,
 )
+from skfedfocal.metrics._recalls import Recalls
 
 _MAX_ROWS = 40  # clients with a row of their own; more are points over their sizes
 
@@ -162,8 +163,9 @@ class ClientScoresDisplay:
         sizes = np.bincount(codes, minlength=len(ids))
         if metric is None:
             name = "balanced accuracy"
-            scores = _balanced_accuracy(y_true, y_pred, codes, len(ids))
-            overall = float(_balanced_accuracy(y_true, y_pred, np.zeros_like(codes), 1)[0])
+            recalls = Recalls.count(y_true, y_pred, codes, len(ids))
+            scores = recalls.balanced_accuracy
+            overall = float(recalls.together().balanced_accuracy[0])
         else:
             name = getattr(metric, "__name__", "score").replace("_", " ")
             rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])
@@ -275,16 +277,3 @@ class ClientScoresDisplay:
                 color=VERMILION,
                 weight="bold",
             )
-
-
-def _balanced_accuracy(
-    y_true: NDArray[Any], y_pred: NDArray[Any], codes: NDArray[np.int64], n_clients: int
-) -> NDArray[np.float64]:
-    """Mean recall of each client's own classes, of shape (n_clients,)."""
-    classes, labels = np.unique(y_true, return_inverse=True)
-    shape = (n_clients, len(classes))
-    cells = codes * len(classes) + labels
-    rows = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
-    right = np.bincount(cells, y_true == y_pred, minlength=shape[0] * shape[1]).reshape(shape)
-    recalls = np.divide(right, rows, out=np.zeros(shape), where=rows > 0)
-    return recalls.sum(1) / (rows > 0).sum(1)

@@ -220,7 +220,7 @@ class Coordinator:
         if total is None:
             return
         scaler = self.scaler
-        scaler.n_samples_seen_ = int(total.n) if total.n == int(total.n) else total.n
+        scaler.n_samples_seen_ = total.n_samples_seen
         scaler.mean_, scaler.var_ = total.mean, total.variance
         scaler.scale_ = standard_scale(total) if scaler.with_std else None
         self._name_features(scaler, row_shape)

@@ -1,19 +1,23 @@
-"""Preprocessing from statistics that sites can share: sums, not rows."""
+"""Standard scaling from sums."""
 
 from __future__ import annotations
 
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skfedfocal._data.clients import ClientLayout, check_order
-from skfedfocal._data.inputs import refuse_partitions
 from skfedfocal._data.moments import Moments, column_moments, scaled, standard_scale
-from skfedfocal._data.queries import PlainRows, settle
 from skfedfocal._sklearn import _check_sample_weight, _fit_context
+from skfedfocal.preprocessing._ask import check_rows, settle_here
+
+_ACCEPTED: dict[str, Any] = {
+    "accept_sparse": "csr",
+    "dtype": [np.float64, np.float32],
+    "ensure_all_finite": "allow-nan",
+}
 
 
 class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -21,12 +25,13 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
 
     Clients are asked twice: for their number of rows and the sum of each column, and then, with the
     mean known, for the sum of squared deviations from it. Added up, these give what
-    `sklearn.preprocessing.StandardScaler` finds on all rows together.
+    `sklearn.preprocessing.StandardScaler` finds on all rows together. As there, NaN is no value: it
+    counts nowhere, and stays NaN.
 
     Parameters
     ----------
     with_mean : bool, default=True
-        Whether to centre.
+        Whether to centre; sparse rows cannot be.
     with_std : bool, default=True
         Whether to scale to unit variance.
 
@@ -37,8 +42,8 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
     scale_ : ndarray of shape (n_features_in_,) or None
         What columns are divided by: the square root of `var_`, 1 for constant columns; None
         without `with_std`.
-    n_samples_seen_ : int or float
-        Number of rows, or sum of their weights.
+    n_samples_seen_ : int, float or ndarray of shape (n_features_in_,)
+        Number of rows, or sum of their weights; by column where some have missing values.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -60,6 +65,7 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
     """
 
     __metadata_request__fit = {"clients": True}
+    __metadata_request__partial_fit = {"clients": True}
     _parameter_constraints = {"with_mean": ["boolean"], "with_std": ["boolean"]}
 
     def __init__(self, *, with_mean: bool = True, with_std: bool = True):
@@ -72,7 +78,7 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Rows of all clients.
         y : object, default=None
             Ignored.
@@ -90,20 +96,57 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         ------
         ValueError
             If X is a dict of partitions, or `clients` are in another order than its rows.
+        TypeError
+            If sparse rows are to be centred.
         """
-        refuse_partitions(X)
-        check_order(X, clients)
-        X = validate_data(self, X, dtype=[np.float64, np.float32])
+        return self.set_moments(self._ask(X, sample_weight, clients, reset=True))
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any = None, *, sample_weight: Any = None, clients: Any = None
+    ) -> Self:
+        """Merge the statistics of further rows with those so far.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Further rows of all clients, or of some.
+        y : object, default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of rows.
+        clients : array-like of shape (n_samples,), default=None
+            As in `fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted scaler.
+        """
+        is_new = not hasattr(self, "n_samples_seen_")
+        more = self._ask(X, sample_weight, clients, reset=is_new)
+        if is_new:
+            return self.set_moments(more)
+        n = np.broadcast_to(np.asarray(self.n_samples_seen_, np.float64), self.mean_.shape)
+        return self.set_moments(Moments(n, self.mean_, self.var_ * n).merge(more))
+
+    def _ask(self, X: Any, sample_weight: Any, clients: Any, reset: bool) -> Moments:
+        check_rows(X, clients)
+        X = validate_data(self, X, reset=reset, **_ACCEPTED)
+        self._refuse_centring(X)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
-        layout = ClientLayout.from_ids(clients, X.shape[0])
-        rows = PlainRows(X, None, sample_weight, layout)
-        everyone = np.arange(layout.n_clients)
-        return self.set_moments(
-            settle(column_moments(), lambda query: query.answers(rows, everyone).sum(0))
-        )
+            if not sample_weight.any():
+                raise ValueError(
+                    "sample_weight is zero for every row; there is nothing to scale by."
+                )
+        return settle_here(column_moments(), X, clients, sample_weight)
+
+    def _refuse_centring(self, X: Any) -> None:
+        if self.with_mean and sparse.issparse(X):
+            raise TypeError("Cannot center sparse matrices: pass with_mean=False instead.")
 
     def set_moments(self, total: Moments) -> Self:
         """Take the merged statistics of all clients as the fit.
@@ -118,44 +161,50 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         self : object
             The fitted scaler.
         """
-        self.n_samples_seen_ = int(total.n) if total.n == int(total.n) else float(total.n)
+        self.n_samples_seen_ = total.n_samples_seen
         self.mean_ = total.mean
         self.var_ = total.variance
         self.scale_ = standard_scale(total) if self.with_std else None
         return self
 
-    def transform(self, X: Any) -> NDArray[Any]:
+    def transform(self, X: Any) -> Any:
         """Centre and scale.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Rows.
 
         Returns
         -------
-        X_out : ndarray of shape (n_samples, n_features)
+        X_out : ndarray or sparse matrix of shape (n_samples, n_features)
             Scaled rows.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = validate_data(self, X, reset=False, **_ACCEPTED)
+        self._refuse_centring(X)
+        if sparse.issparse(X):
+            return X.copy() if self.scale_ is None else _times(X, 1 / self.scale_)
         return scaled(X, self.mean_ if self.with_mean else None, self.scale_)
 
-    def inverse_transform(self, X: Any) -> NDArray[Any]:
+    def inverse_transform(self, X: Any) -> Any:
         """Undo `transform`.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Scaled rows.
 
         Returns
         -------
-        X_out : ndarray of shape (n_samples, n_features)
+        X_out : ndarray or sparse matrix of shape (n_samples, n_features)
             Rows in their own units.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], copy=True)
+        X = validate_data(self, X, reset=False, copy=True, **_ACCEPTED)
+        self._refuse_centring(X)
+        if sparse.issparse(X):
+            return X if self.scale_ is None else _times(X, self.scale_)
         if self.scale_ is not None:
             X *= self.scale_.astype(X.dtype)
         if self.with_mean:
@@ -164,5 +213,14 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = not self.with_mean
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _times(X: Any, factor: Any) -> Any:
+    """A sparse copy of X with its columns multiplied."""
+    X = X.copy()
+    X.data *= factor.astype(X.dtype)[X.indices]
+    return X

@@ -193,7 +193,7 @@ def test_a_round_goes_on_without_a_site_and_the_next_with_it(table, fault):
     with pytest.warns(RuntimeWarning, match=r"Round 2 goes on without 'south'"):
         ours = federate(grid, classifier())
     assert ours.history_["n_failed"].tolist() == [0, 1, 0]
-    assert [(f["round"], f["site"]) for f in ours.site_failures_] == [(2, "south")]
+    assert [(f["round"], f["client"]) for f in ours.failures_] == [(2, "south")]
     theirs = WithDropped(**classifier().get_params())
     # The ids of one process are numbered as they come, here as the sites are: by name.
     theirs.dropped = {2: {"masked": [SITES.index("south")]}}
@@ -234,10 +234,7 @@ def test_a_lost_round_ends_the_training_with_the_model_before(table, faults):
 def test_too_few_uploads_end_the_training(table):
     faults = {(name, 2): "slow" for name in SITES[:3]}
     model = classifier()
-    with (
-        pytest.raises(FederatedTrainingError, match="2 survivors are below"),
-        pytest.warns(RuntimeWarning, match="Round 2 goes on without"),
-    ):
+    with pytest.raises(FederatedTrainingError, match="2 survivors are below"):
         federate(grid_of(table, faults=faults), model)
     assert model.n_iter_ == 1
 
@@ -417,7 +414,7 @@ def test_a_site_that_answers_nonsense_is_left_out(table, kind, content):
         federate(grid, model)
         assert model.history_["n_failed"].tolist() == [0, 0]
         return
-    with pytest.warns(RuntimeWarning, match="'west' .its reply cannot be read"):
+    with pytest.warns(RuntimeWarning, match="'west' .*its reply cannot be read"):
         federate(grid, model)
     assert model.history_["n_failed"].tolist() == [1, 1]
 

@@ -6,6 +6,7 @@ order of calls nor on who else takes part; and the process's own generators stay
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -108,3 +109,8 @@ def panel(seed: int, n_clients: int, size: int) -> NDArray[np.int64]:
         return np.arange(n_clients)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_PANEL,)))
     return np.sort(rng.choice(n_clients, size, replace=False))
+
+
+def noise_key(*counters: int) -> bytes:
+    """Key of 32 bytes for the noise of an experiment: a seed and what it is drawn for."""
+    return hashlib.sha256(repr(("noise", *map(int, counters))).encode()).digest()

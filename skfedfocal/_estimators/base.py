@@ -30,7 +30,7 @@ from skfedfocal._sklearn import HasMethods, Interval, RealNotInt, StrOptions, _f
 from skfedfocal._threads import one_thread
 from skfedfocal._training.assembly import Population, Setup, assemble
 from skfedfocal._training.checkpoint import Checkpoint
-from skfedfocal._training.parts import resolve_parts
+from skfedfocal._training.parts import Parts, resolve_parts
 from skfedfocal._training.progress import progress
 from skfedfocal._training.state import TrainingState, columns, packed, unpacked
 from skfedfocal._training.training import Patience, Training
@@ -84,6 +84,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         "device": [str],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
+        "privacy": [HasMethods("plan"), None],
     }
 
     def __init__(
@@ -111,6 +112,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         device: str,
         verbose: int,
         random_state: Any,
+        privacy: Any = None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
@@ -134,6 +136,7 @@ class BaseFederatedClassifier(FederatedPredictor):
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
+        self.privacy = privacy
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -244,6 +247,11 @@ class BaseFederatedClassifier(FederatedPredictor):
     ) -> None:
         self._check_parts()  # a wrong parameter is found before the data are read
         X, y, sample_weight, clients = as_rows(X, y, sample_weight, clients)
+        if self.privacy is not None and sample_weight is not None:
+            raise ValueError(
+                f"privacy={type(self.privacy).__name__}(...) cannot go with sample_weight: weights "
+                "are relative to those of the client's other rows. Leave them out."
+            )
         X, y, weight, layout = checked_rows(self, X, y, sample_weight, clients, reset=not go_on)
         classes, codes = encoded(y, layout, classes, self.classes_ if go_on else None)
         needs_digest = self.early_stopping or checkpoint is not None
@@ -255,7 +263,7 @@ class BaseFederatedClassifier(FederatedPredictor):
 
         self._train_over(
             connect,
-            partial(Setup, classes, layout.ids, X.shape[1:], data),
+            partial(Setup, classes, layout.ids, X.shape[1:], None if self.privacy else data),
             n_rounds,
             go_on=go_on,
             adds_rows=adds_rows,
@@ -316,7 +324,14 @@ class BaseFederatedClassifier(FederatedPredictor):
             counted = (None, 0)
             if stored is not None and adds_rows:
                 counted = stored["label_counts"], stored["n_calls"]
-            federation, server, population = assemble(self, parts, engine, module, setup, counted)
+            resumed = saved is not None and saved.state is not None
+            origin = saved.state if saved is not None and resumed else stored
+            n_done = 0 if stored is None else int(stored["n_rounds"])
+            n_wanted = n_done + n_rounds - (0 if origin is None else int(origin["n_rounds"]))
+            private = self._private(parts, engine, setup, origin, n_wanted, adds_rows)
+            federation, server, population = assemble(
+                self, parts, engine, module, setup, counted, private
+            )
             state = TrainingState(server)
             if stored is not None:
                 state = unpacked(stored, server, setup.client_ids, setup.data)
@@ -330,8 +345,12 @@ class BaseFederatedClassifier(FederatedPredictor):
             if state.server.n_rounds:
                 engine.asked = Traffic()  # what is asked again is no part of the training
             state = replace(state, label_counts=population.label_counts, n_calls=counted[1] + 1)
+            if private is not None:
+                state = private.kept(state)
+                until = state.server.n_rounds + private.n_rounds
+                engine = private.engine(engine, federation)
             patience = Patience(self.n_iter_no_change, self.tol) if self.early_stopping else None
-            training = Training(federation, state, self.average_rounds, patience, saved)
+            training = Training(federation, state, self.average_rounds, patience, saved, private)
             if training.is_over and (saved is None or saved.state is None):
                 _warn_is_over()
             try:
@@ -342,6 +361,35 @@ class BaseFederatedClassifier(FederatedPredictor):
                 if training.state.history:
                     theta = training.model()
                     self._keep(training.state, theta, loss, setup, population, engine.sizes)
+
+    def _private(
+        self,
+        parts: Parts,
+        engine: Engine,
+        setup: Setup,
+        origin: Mapping[str, Any] | None,
+        n_rounds: int,
+        adds_rows: bool,
+    ) -> Any:
+        """The account of a private training, or None; never one without the other."""
+        if self.privacy is None:
+            if origin is not None and origin.get("privacy") is not None:
+                raise ValueError(
+                    "The model to go on from was trained with privacy, of which a round without "
+                    "would leave nothing; set privacy again, or fit anew."
+                )
+            return None
+        from skfedfocal._training.private import PrivateTraining  # imported where it is asked for
+
+        if self.privacy.unit == "example" and not engine.clips_rows:
+            raise ValueError(
+                f"privacy={type(self.privacy).__name__}(...) cannot go with module="
+                f"{module_name(self.module)}: it draws random numbers, so that the gradients of "
+                "single rows cannot be told from those of a batch. Leave out dropout."
+            )
+        return PrivateTraining.open(
+            parts, self, engine, setup, origin, n_rounds, adds_rows=adds_rows
+        )
 
     def _rows_for(
         self,
@@ -381,6 +429,8 @@ class BaseFederatedClassifier(FederatedPredictor):
         free = {"n_rounds", "verbose", "device", "warm_start"}
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in free}
         params["module"] = module_name(self.module)
+        if self.privacy is not None:
+            params["privacy"] = repr(self.privacy)
         if not isinstance(self.random_state, Integral | None):
             params["random_state"] = type(self.random_state).__name__
         return {
@@ -402,10 +452,15 @@ class BaseFederatedClassifier(FederatedPredictor):
         sizes: NDArray[np.float64],
     ) -> None:
         """Store the fitted state: arrays, plain numbers and the loss."""
+        for name in ("privacy_", "delta_", "epsilon_"):
+            vars(self).pop(name, None)
+        if state.privacy is not None:
+            setup, sizes = self._keep_privately(state, setup)
         self.training_state_ = packed(state, setup.client_ids, setup.data)
         self.history_ = columns(state.history)
-        if np.isnan(self.history_["validation_loss"]).all():
-            del self.history_["validation_loss"]
+        for name in ("validation_loss", "epsilon"):
+            if np.isnan(self.history_[name]).all():
+                del self.history_[name]
         self.n_iter_ = state.server.n_rounds
         is_last = theta is state.server.theta
         self.theta_ = self.training_state_["theta"] if is_last else theta.cpu().numpy()
@@ -424,6 +479,24 @@ class BaseFederatedClassifier(FederatedPredictor):
         self._made_from = self.module
         self._module = None
         _ = self.module_  # built now, so that prediction leaves the estimator as it is
+
+    def _keep_privately(
+        self, state: TrainingState, setup: Setup
+    ) -> tuple[Setup, NDArray[np.float64]]:
+        """Store what was spent; returns what may be told of the clients, and their sizes."""
+        from skfedfocal.privacy import Ledger
+
+        account: Any = state.privacy
+        self.privacy_ = account["ledger"]
+        self.delta_ = float(account["delta"])
+        self.epsilon_ = float(Ledger.from_plain(self.privacy_).epsilon(self.delta_))
+        counts, n_clients = account["counts"], len(setup.client_ids)
+        sizes = np.full(n_clients, np.nan)
+        if counts is not None and len(counts) == n_clients and self.privacy.trust == "local":
+            sizes = np.maximum(counts.sum(1), 1.0)
+        if self.privacy.unit == "client":  # whoever is in the list took part
+            setup = replace(setup, client_ids=np.arange(n_clients))
+        return setup, sizes
 
     def _resolve_loss(self) -> Loss:
         """The loss that the parameters mean, checked."""

@@ -172,7 +172,8 @@ class FedFocalClassifier(BaseFederatedClassifier):
         "class_weight": BaseFederatedClassifier._class_weight_constraint,
         "warm_start": ["boolean"],
         "gamma": [Interval(Real, 0, None, closed="left"), "array-like"],
-        "logit_adjustment": [Interval(Real, 0, 1, closed="both")],
+        "logit_adjustment": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+        "client_gamma": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
     def __init__(
@@ -182,8 +183,8 @@ class FedFocalClassifier(BaseFederatedClassifier):
         module: Any = None,
         gamma: Any = 1.0,
         class_weight: Any = "balanced",
-        logit_adjustment: float = 0.6,
-        client_gamma: float = 1.0,
+        logit_adjustment: Any = "auto",
+        client_gamma: Any = "auto",
         strategy: Any = "fedavg",
         aggregation: Any = "mean",
         selection: Any = "uniform",
@@ -204,6 +205,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         warm_start: bool = False,
         verbose: int = 0,
         random_state: Any = None,
+        privacy: Any = None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -228,6 +230,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
             device=device,
             verbose=verbose,
             random_state=random_state,
+            privacy=privacy,
         )
         self.gamma = gamma
         self.class_weight = class_weight
@@ -235,7 +238,12 @@ class FedFocalClassifier(BaseFederatedClassifier):
         self.warm_start = warm_start
 
     def _resolve_loss(self) -> Loss:
-        return resolve(FocalLoss(self.gamma, self.logit_adjustment), LOSSES, Loss, "gamma")
+        share = self.logit_adjustment
+        if share == "auto":
+            share = 0.6
+            if getattr(self.privacy, "unit", None) == "example":
+                share = 1.0  # a shift survives the clipping of rows, weights do not
+        return resolve(FocalLoss(self.gamma, share), LOSSES, Loss, "gamma")
 
     def _class_weight(self) -> Any:
         return self.class_weight
@@ -409,6 +417,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         warm_start: bool = False,
         verbose: int = 0,
         random_state: Any = None,
+        privacy: Any = None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -433,6 +442,7 @@ class FederatedClassifier(BaseFederatedClassifier):
             device=device,
             verbose=verbose,
             random_state=random_state,
+            privacy=privacy,
         )
         self.loss = loss
         self.class_weight = class_weight

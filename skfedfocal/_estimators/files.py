@@ -68,6 +68,8 @@ def load_model(path: str | os.PathLike[str], *, module: Any = None) -> Any:
     ModelFileError
         If the file is damaged, not of this package, or needs a module that was not given.
     """
+    from skfedfocal import privacy  # noqa: F401  (whose parts a model may name)
+
     described = read_plain(path)
     try:
         return rebuild(described, module)

@@ -23,6 +23,7 @@ class Federation:
     aggregator: Aggregator
     strategy: Strategy
     n_selected: int
+    n_expected: int | None = None  # clients of a round to be reported, where their number is secret
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Round:
     round : int
         Number of the round, from 1.
     loss : float
-        Mean training loss over the cohort, weighted by rows; NaN where nobody trained.
+        Mean training loss over the cohort, weighted by rows; NaN where nobody trained, and where
+        it is nobody's to know.
     n_selected, n_failed : int
         Clients asked, and those of them that sent no update or one that was left out.
     bytes_down, bytes_up : int
@@ -55,6 +57,8 @@ class Round:
     validation_loss : float
         Mean loss, over validation rows, of the model that the round ended with; NaN where nobody
         was asked.
+    epsilon : float
+        What all releases up to this round's spend, at the training's delta; NaN without privacy.
     """
 
     round: int
@@ -65,3 +69,4 @@ class Round:
     bytes_up: int
     seconds: float
     validation_loss: float = float("nan")
+    epsilon: float = float("nan")

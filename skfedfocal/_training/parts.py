@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skfedfocal._class_weight import ClassWeight, resolve_class_weight
-from skfedfocal._component import resolve
+from skfedfocal._component import Component, resolve
 from skfedfocal._disclosure import RECALLS, VALIDATION_LOSS, WEIGHTS, check_compatible
 from skfedfocal._focus import Focus
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
@@ -31,6 +31,8 @@ class Parts:
         How clients weigh themselves by their recall; None where they do not.
     early_stopping : bool
         Whether rows are held out to validate on.
+    privacy : Component or None
+        The mechanism of a private training.
     """
 
     loss: Loss
@@ -40,6 +42,7 @@ class Parts:
     aggregation: Aggregator
     focus: Focus | None
     early_stopping: bool
+    privacy: Component | None = None
 
     @property
     def discloses(self) -> Mapping[str, frozenset[str]]:
@@ -73,7 +76,7 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
         If a part is unknown, or two cannot go together.
     """
     aggregation = resolve(settings.aggregation, AGGREGATORS, Aggregator, "aggregation")
-    focus, gamma = aggregation.focus, float(settings.client_gamma)
+    focus, gamma = aggregation.focus, _client_gamma(settings)
     refused: dict[str, dict[str, str]] = {}
     if gamma > 0 and focus is None:
         refused[f"client_gamma={settings.client_gamma!r}"] = {
@@ -90,7 +93,7 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
             )
         }
     check_compatible(refused)
-    return Parts(
+    parts = Parts(
         loss=loss,
         class_weight=resolve_class_weight(class_weight),
         strategy=resolve(settings.strategy, STRATEGIES, Strategy, "strategy"),
@@ -99,3 +102,28 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
         focus=replace(focus, client_gamma=gamma) if focus is not None and gamma > 0 else None,
         early_stopping=settings.early_stopping,
     )
+    return parts if settings.privacy is None else _privately(parts, settings, class_weight)
+
+
+def _client_gamma(settings: Any) -> float:
+    """Client focusing as a number: "auto" is 1, and 0 where recalls must not be told."""
+    if settings.client_gamma == "auto":
+        return 1.0 if settings.privacy is None else 0.0
+    return float(settings.client_gamma)
+
+
+def _privately(parts: Parts, settings: Any, class_weight: Any) -> Parts:
+    """The parts with a mechanism that covers what they tell the server, or a refusal."""
+    from skfedfocal.privacy._checks import refusals  # imported where it is asked for
+    from skfedfocal.privacy._mechanism import Mechanism
+
+    mechanism = resolve(settings.privacy, {}, Mechanism, "privacy")
+    found = refusals(
+        mechanism,
+        settings,
+        discloses=parts.discloses,
+        class_weight=class_weight,
+        counts=(parts.class_weight.counts, parts.loss.counts),
+    )
+    check_compatible({f"privacy={type(mechanism).__name__}(...)": found})
+    return replace(parts, privacy=mechanism)

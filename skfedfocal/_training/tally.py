@@ -32,6 +32,8 @@ class Tally:
     ----------
     n_good : int
         Clients whose replies were taken in.
+    n_replies : int
+        Blocks of replies, or sums, that were taken in: a sum may be of nobody.
     left_out : list of int
         Numbers of those whose replies were not.
     objective : ndarray of shape (2,)
@@ -44,6 +46,7 @@ class Tally:
 
     def __init__(self, aggregator: Aggregator, like: Tensor):
         self.n_good = 0
+        self.n_replies = 0
         self.left_out: list[int] = []
         self.objective = np.zeros(2)
         self.n_bytes = 0
@@ -70,6 +73,7 @@ class Tally:
         else:
             self._collected.append((reply.deltas, reply.weights))
         self._weight += float(reply.weights.sum())
+        self.n_replies += 1
         self.n_good += len(reply.clients)
         self.objective += reply.objective.sum(0)
         if reply.recalls is not None:
@@ -77,7 +81,7 @@ class Tally:
 
     def aggregate(self) -> Tensor:
         """The cohort's update, of shape (p,); of nobody, none at all."""
-        if self.n_good == 0:
+        if self.n_replies == 0:
             return torch.zeros_like(self._like)
         if self._aggregator.linear:
             return self._aggregator.divide(self._total, self._weight).to(self._like)

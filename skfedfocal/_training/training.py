@@ -37,6 +37,16 @@ class Keeper(Protocol):
         """Write down a complete round."""
 
 
+class Account(Protocol):
+    """What a training may release, and has: written down before each release."""
+
+    def charged(self, state: TrainingState) -> TrainingState:
+        """The state with the coming round's release in its ledger."""
+
+    def spent(self, report: Round) -> Round:
+        """The report with what had been spent when the round ended."""
+
+
 class Training:
     """Rounds with their history; at any time `model` is the one to keep.
 
@@ -52,6 +62,8 @@ class Training:
         Whether to stop early; the model is then the one of the best validation loss.
     keeper : Keeper or None
         Where to write each round to.
+    account : Account or None
+        Of a private training.
     """
 
     def __init__(
@@ -61,23 +73,29 @@ class Training:
         average_rounds: int,
         patience: Patience | None,
         keeper: Keeper | None = None,
+        account: Account | None = None,
     ):
         self.federation = federation
         self.state = state
         self._average_rounds = average_rounds
         self._patience = patience
         self._keeper = keeper
+        self._account = account
 
     def rounds(self, engine: Engine, until: int) -> Iterator[Round]:
         """Train until there are that many rounds, or until patience ends."""
         least: tuple[float, TrainingState] = (np.inf, self.state)
         while self.state.server.n_rounds < until and not self.is_over:
+            if self._account is not None:
+                self.state = self._account.charged(self.state)
+                if self._keeper is not None:
+                    self._keeper.save(self.state)
             before = self.state
             try:
                 server, report = run_round(self.federation, before.server, engine)
             except FederatedTrainingError:
                 # The models just before the end are finite, but useless; that of least loss is not.
-                self.state = replace(least[1], recent=())
+                self.state = replace(least[1], recent=(), privacy=before.privacy)
                 raise
             # The loss is that of the model that was sent; where it is unknown, the last is kept.
             if report.n_selected and not report.loss >= least[0]:
@@ -85,6 +103,8 @@ class Training:
             self.state = replace(before, server=server, recent=self._recent(before))
             if self._patience is not None:
                 report = self._watch(engine, report)
+            if self._account is not None:
+                report = self._account.spent(report)
             self.state = replace(self.state, history=(*before.history, report))
             if self._keeper is not None:
                 self._keeper.save(self.state)

@@ -142,6 +142,7 @@ class Engine(ABC):
     """
 
     way = "somewhere else"
+    clips_rows = False  # whether it can bound the influence of single rows
     asked: Traffic = field(default_factory=Traffic, init=False)
 
     @property

@@ -38,12 +38,19 @@ class VectorizedEngine(InProcessEngine):
         self.way = self.kernel.way
         self.crew = Crew(allowed_threads() if on_cpu and self.kernel.threads_well else 1)
 
+    @property
+    def clips_rows(self) -> bool:
+        return self.kernel.has_row_norms
+
     def logits(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         start = self.layout.split(theta)
         return lambda x: self.kernel.predict(start, x)
 
     def train(self, task: Task) -> Iterator[Updates]:
         if len(task.cohort) == 0:
+            return
+        if task.plan.private is not None:
+            yield from self._train_privately(task)
             return
         plan, start = task.plan, self.layout.split(task.theta)
         kernel = kernel_of_round(self.kernels, plan, self.rows.layout.sizes_of(task.cohort))
@@ -57,6 +64,29 @@ class VectorizedEngine(InProcessEngine):
             batch_size=plan.batch_size,
             block_size=kernel.block_size,
         )
+        yield from self._spread(
+            kernel, blocks, lambda twin, block: self._train_block(twin, start, block, task)
+        )
+
+    def _train_privately(self, task: Task) -> Iterator[Updates]:
+        """Steps over rows drawn by chance, each row's gradient clipped."""
+        from skfedfocal.engines import _private  # what takes noise is imported where it is asked for
+
+        blocks = _private.blocks(task, self.rows.layout.offsets, self.kernel.block_size)
+        self.way = self.kernel.way
+        yield from self._spread(
+            self.kernel,
+            blocks,
+            lambda twin, block: _private.train_block(twin, self.layout, block, self.rows, task),
+        )
+
+    def _spread(
+        self,
+        kernel: Kernel,
+        blocks: Iterator[Block],
+        train: Callable[[Kernel, Block], Updates],
+    ) -> Iterator[Updates]:
+        """Train the blocks, on several threads where that is faster."""
         idle = SimpleQueue[Kernel]()  # one for each thread
         for twin in kernel.twins(self.crew.n_threads):
             idle.put(twin)
@@ -64,7 +94,7 @@ class VectorizedEngine(InProcessEngine):
         def work(block: Block) -> Updates:
             twin = idle.get()
             try:
-                return self._train_block(twin, start, block, task)
+                return train(twin, block)
             finally:
                 idle.put(twin)
 

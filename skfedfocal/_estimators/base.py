@@ -453,7 +453,8 @@ class BaseFederatedClassifier(FederatedPredictor):
     ) -> None:
         """Store the fitted state: arrays, plain numbers and the loss."""
         for name in ("privacy_", "delta_", "epsilon_"):
-            vars(self).pop(name, None)
+            if hasattr(self, name):  # of an earlier training
+                delattr(self, name)
         if state.privacy is not None:
             setup, sizes = self._keep_privately(state, setup)
         self.training_state_ = packed(state, setup.client_ids, setup.data)

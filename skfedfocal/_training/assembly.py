@@ -130,7 +130,7 @@ def assemble(
         constants=None,
         n_epochs=settings.n_local_epochs,
         batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
+        learning_rate=parts.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         proximal=parts.strategy.proximal,

@@ -31,6 +31,8 @@ class Parts:
         How clients weigh themselves by their recall; None where they do not.
     early_stopping : bool
         Whether rows are held out to validate on.
+    learning_rate : float
+        Of local SGD.
     privacy : Component or None
         The mechanism of a private training.
     """
@@ -42,6 +44,7 @@ class Parts:
     aggregation: Aggregator
     focus: Focus | None
     early_stopping: bool
+    learning_rate: float
     privacy: Component | None = None
 
     @property
@@ -101,6 +104,7 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
         aggregation=aggregation,
         focus=replace(focus, client_gamma=gamma) if focus is not None and gamma > 0 else None,
         early_stopping=settings.early_stopping,
+        learning_rate=_learning_rate(settings),
     )
     return parts if settings.privacy is None else _privately(parts, settings, class_weight)
 
@@ -110,6 +114,13 @@ def _client_gamma(settings: Any) -> float:
     if settings.client_gamma == "auto":
         return 1.0 if settings.privacy is None else 0.0
     return float(settings.client_gamma)
+
+
+def _learning_rate(settings: Any) -> float:
+    """Length of a step: "auto" is long where each is a mean of clipped gradients of many rows."""
+    if settings.learning_rate == "auto":
+        return 2.0 if getattr(settings.privacy, "unit", None) == "example" else 0.1
+    return float(settings.learning_rate)
 
 
 def _privately(parts: Parts, settings: Any, class_weight: Any) -> Parts:

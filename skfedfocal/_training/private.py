@@ -272,7 +272,7 @@ def _settled(
     if mechanism.unit == "example":
         options["n_rows"] = int(engine.n_rows.sum())
         options["steps_per_round"] = int(settings.n_local_epochs)
-    return one.plan(n_rounds, **options)  # type: ignore[attr-defined]
+    return one.plan(n_rounds, **options)
 
 
 def _within(

@@ -142,8 +142,12 @@ class Engine(ABC):
     """
 
     way = "somewhere else"
-    clips_rows = False  # whether it can bound the influence of single rows
     asked: Traffic = field(default_factory=Traffic, init=False)
+
+    @property
+    def clips_rows(self) -> bool:
+        """Whether it can bound the influence of single rows."""
+        return False
 
     @property
     @abstractmethod

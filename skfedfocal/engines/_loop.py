@@ -76,11 +76,12 @@ class LoopEngine(InProcessEngine):
 
     def _train_privately(self, task: Task) -> Iterator[Updates]:
         """Each client's steps, row by row."""
-        from skfedfocal.engines import _private  # what takes noise is imported where it is asked for
+        from skfedfocal.engines import _private  # imported where it is asked for
 
         for client in task.cohort:
             load_flat(self.module, task.theta)
             moved = torch.zeros_like(task.theta)
+            assert task.plan.denominators is not None
             draw = _private.sampler(task)(np.array([client]))
             noise = _private.BlockNoise(task, np.array([client]))
             momentum = torch.zeros_like(moved)
@@ -108,9 +109,7 @@ class LoopEngine(InProcessEngine):
             logits = self.module(self.rows.features(np.array([place])))
             loss = plan.loss(logits, torch.as_tensor(y, device=logits.device), constants).sum()
             loss = loss * float(np.squeeze(of_rows(plan.class_weights(None), y)))
-            gradients = torch.autograd.grad(
-                loss, params, allow_unused=True, materialize_grads=True
-            )
+            gradients = torch.autograd.grad(loss, params, allow_unused=True, materialize_grads=True)
             row = torch.cat([g.reshape(-1) for g in gradients])
             if torch.isfinite(row).all():
                 total += row * min(1.0, bound / max(float(row.norm()), 1e-30))

@@ -70,7 +70,7 @@ class VectorizedEngine(InProcessEngine):
 
     def _train_privately(self, task: Task) -> Iterator[Updates]:
         """Steps over rows drawn by chance, each row's gradient clipped."""
-        from skfedfocal.engines import _private  # what takes noise is imported where it is asked for
+        from skfedfocal.engines import _private  # imported where it is asked for
 
         blocks = _private.blocks(task, self.rows.layout.offsets, self.kernel.block_size)
         self.way = self.kernel.way

@@ -97,7 +97,7 @@ def _of_sums(settings: Any, by_client: bool, named: Any) -> dict[str, str]:
             "cohorts of fixed size are no Poisson samples; set clients_per_round=1.0"
             + (", and sampling_rate of the mechanism" if by_client else "")
         )
-    if getattr(settings.selection, "__class__", None).__name__ not in ("str", "Uniform"):
+    if type(settings.selection).__name__ not in ("str", "Uniform"):
         refused[named("selection")] = "who takes part is up to chance alone; set 'uniform'"
     if not by_client and settings.n_local_epochs != 1:
         refused[named("n_local_epochs")] = (

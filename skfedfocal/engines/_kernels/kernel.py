@@ -19,7 +19,6 @@ from skfedfocal._module import ParameterLayout, trainable
 from skfedfocal.engines._batches import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
 
-
 # From norms to factors that bring vectors of these norms within a bound.
 Factors = Callable[[Tensor], Tensor]
 

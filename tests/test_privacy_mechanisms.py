@@ -12,10 +12,8 @@ from scipy.stats import norm
 from sklearn.base import clone
 
 from skfedfocal._component import InvalidParameterError
-from skfedfocal.aggregation import CoordinateMedian, FocalMean, WeightedMean
 from skfedfocal.privacy import ClientLevelDP, ExampleLevelDP, Ledger, NoiseSource
 from skfedfocal.privacy._accounting import Event
-from skfedfocal.privacy._checks import check_training
 from skfedfocal.privacy._clipping import (
     adapted_clip_norm,
     clip_factors,
@@ -23,7 +21,6 @@ from skfedfocal.privacy._clipping import (
     split_noise,
 )
 from skfedfocal.privacy._plan import PrivateStep
-from skfedfocal.selection import CategoryCoverage, FocalSelection, Uniform
 
 pytest.importorskip("dp_accounting")
 pytest.importorskip("cryptography")
@@ -260,52 +257,3 @@ def test_no_client_moves_the_counts_by_more_than_the_bound(own):
     moved = noisy_label_counts(with_, 0.0, NoiseSource(0), client_bound=30.0)
     moved = moved - noisy_label_counts(others, 0.0, NoiseSource(0), client_bound=30.0)
     assert np.linalg.norm(moved) <= 30 * (1 + 1e-9)
-
-
-# ── what does not go together ────────────────────────────────────────────────────────
-
-FINE = {"aggregation": WeightedMean(), "selection": Uniform(), "class_weight": "balanced"}
-
-
-@both
-def test_a_plain_training_passes(mechanism):
-    check_training(mechanism(1.0), **FINE)
-
-
-@both
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"aggregation": FocalMean()}, "FocalMean tells the server each client's recall"),
-        ({"selection": FocalSelection()}, "FocalSelection tells the server"),
-        ({"selection": CategoryCoverage()}, "CategoryCoverage tells the server"),
-        ({"early_stopping": True}, "early_stopping"),
-        ({"class_weight": "estimated"}, "class_weight='balanced'"),
-    ],
-)
-def test_what_tells_the_server_more_is_refused_by_name(mechanism, change, message):
-    with pytest.raises(InvalidParameterError, match=message):
-        check_training(mechanism(1.0), **FINE | change)
-
-
-@both
-def test_class_weights_without_counts_are_refused(mechanism):
-    bare = mechanism(1.0, counts_noise=None)
-    with pytest.raises(InvalidParameterError, match="counts_noise"):
-        check_training(bare, **FINE)
-    check_training(bare, **FINE | {"class_weight": None})
-    check_training(bare, **FINE | {"class_weight": "local"})
-
-
-def test_robust_means_need_updates_that_have_noise_of_their_own():
-    robust = FINE | {"aggregation": CoordinateMedian()}
-    check_training(ExampleLevelDP(1.0, trust="local"), **robust)
-    for mechanism in (ExampleLevelDP(1.0, trust="distributed"), ClientLevelDP(1.0)):
-        with pytest.raises(InvalidParameterError, match="CoordinateMedian needs single updates"):
-            check_training(mechanism, **robust)
-
-
-def test_cohorts_of_fixed_size_are_not_poisson_samples():
-    with pytest.raises(InvalidParameterError, match="sampling_rate"):
-        check_training(ClientLevelDP(1.0), clients_per_round=5, **FINE)
-    check_training(ExampleLevelDP(1.0), clients_per_round=5, **FINE)

@@ -384,8 +384,8 @@ class BaseFederatedClassifier(FederatedPredictor):
         if self.privacy.unit == "example" and not engine.clips_rows:
             raise ValueError(
                 f"privacy={type(self.privacy).__name__}(...) cannot go with module="
-                f"{module_name(self.module)}: it draws random numbers, so that the gradients of "
-                "single rows cannot be told from those of a batch. Leave out dropout."
+                f"{module_name(self.module)}: it may draw random numbers in training, as dropout "
+                "and recurrent layers do, and then what one row does cannot be bounded."
             )
         return PrivateTraining.open(
             parts, self, engine, setup, origin, n_rounds, adds_rows=adds_rows

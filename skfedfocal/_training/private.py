@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
 
@@ -162,8 +163,6 @@ class PrivateTraining:
             return engine.ask_each(query)
         total = engine.ask(query)
         if noise.server_noise:
-            import torch
-
             source = step.source(setup.seed, _COUNTS, n_before)
             total = total + noise.server_noise * source.normal(len(total), torch.float64).numpy()
         return total[None]
@@ -186,7 +185,12 @@ class PrivateTraining:
         rows = None if self.counts is None else self.counts.sum(1)
         if self.plan.step.denominator > 0 or rows is None:
             return np.full(self.n_clients, self.plan.step_for().denominator)
-        found = [self.plan.step_for(float(n)).denominator for n in rows]
+        noise = self.plan.counts
+        assert noise is not None
+        assert self.counts is not None
+        # A number of rows within its own noise says nothing, and too small a one is a long step.
+        deviation = np.hypot(noise.client_noise, noise.server_noise) * self.counts.shape[1] ** 0.5
+        found = [self.plan.step_for(max(float(n), deviation)).denominator for n in rows]
         return np.broadcast_to(found, self.n_clients).astype(np.float64)
 
     def federation(self, federation: Federation) -> Federation:

@@ -173,6 +173,7 @@ class NoisySumEngine(Engine):
         self.scale = scale
         self.least_noise = least_noise
         self.seed = seed
+        self.asked = within.asked
 
     @property
     def way(self) -> str:  # type: ignore[override]
@@ -196,7 +197,10 @@ class NoisySumEngine(Engine):
         """Train the cohort and yield one row: also of nobody, whose noise must look the same."""
         total = torch.zeros_like(task.theta, dtype=torch.float64)
         for reply in self.within.train(task):
-            total += self.clipped_sum(reply) if self.step.unit == "client" else reply.deltas.sum(0)
+            if self.step.unit == "client":
+                total += self.clipped_sum(reply)
+            else:
+                total += reply.deltas.double().sum(0)
         deviation = self.scale * self.missing_noise(len(task.cohort))
         if deviation:
             source = self.step.source(self.seed, _SERVER, task.round)

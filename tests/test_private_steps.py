@@ -59,9 +59,7 @@ def updates_of(engine, module, plan, round_=3):
 def test_clipped_steps_are_those_of_single_rows_by_autograd(name):
     rows, make = rows_for(name)
     module = make()
-    plan = private_plan(
-        6, step_of(), class_weight=np.array([1000.0, 1.0, 0.02]), learning_rate=2.0
-    )
+    plan = private_plan(6, step_of(), class_weight=np.array([1000.0, 1.0, 0.02]), learning_rate=2.0)
     wanted, weights = updates_of(LoopEngine(module, rows), module, plan)
     engine = VectorizedEngine(module, rows)
     assert engine.clips_rows

@@ -268,7 +268,7 @@ def _settled(
         if mechanism.target_epsilon is not None:
             one.set_params(target_epsilon=None, noise_multiplier=account["noise_multiplier"])
     n_rounds = int(settings.n_rounds)
-    previous = Ledger(mechanism.unit).merged(ledger)
+    previous = ledger.merged(Ledger(mechanism.unit))
     if adds_rows and account is None and mechanism.counts_noise is not None and n_rounds > 1:
         previous.record(Event(float(mechanism.counts_noise), 1.0, n_rounds - 1, "label_counts"))
     options: dict[str, Any] = {"n_clients": len(engine.n_rows), "previous": previous}

@@ -119,8 +119,9 @@ def poisson_schedule(
     for lo in range(0, len(clients), block_size):
         here = by_size[lo : lo + block_size]
         members, m = clients[here], len(here)
-        draw = sampler(members)
-        steps = [_drawn(offsets[members], sizes[here], draw(sizes[here])) for _ in range(n_steps)]
+        draw, owners = sampler(members), np.repeat(np.arange(m), sizes[here])
+        own_first = offsets[members]
+        steps = [_drawn(own_first, sizes[here], owners, draw(sizes[here])) for _ in range(n_steps)]
         width = np.array([len(places) // m for places, _ in steps])
         yield Block(
             members,
@@ -134,12 +135,15 @@ def poisson_schedule(
 
 
 def _drawn(
-    begins: NDArray[np.int64], sizes: NDArray[np.int64], taken: NDArray[np.bool_]
+    begins: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    taken: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Places and shares of one step of a block, padded to the largest batch."""
     m = len(sizes)
     rows = np.flatnonzero(taken)
-    owner = np.repeat(np.arange(m), sizes)[rows]
+    owner = owners[rows]
     n_taken = np.bincount(owner, minlength=m)
     width = max(1, int(n_taken.max()))
     slot = owner * width + np.arange(len(rows)) - (np.cumsum(n_taken) - n_taken)[owner]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skfedfocal._class_weight import of_rows
+from skfedfocal._data.memory import Memory
 from skfedfocal._data.queries import Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan, sgd_step
@@ -84,10 +85,10 @@ class LoopEngine(InProcessEngine):
             assert task.plan.denominators is not None
             draw = _private.sampler(task)(np.array([client]))
             noise = _private.BlockNoise(task, np.array([client]))
-            momentum = torch.zeros_like(moved)
+            momentum, memory = torch.zeros_like(moved), Memory()
             for _ in range(task.plan.n_epochs):
                 gradient = self._clipped_sum(client, draw, task.plan)
-                gradient += noise.like(gradient[None])[0]
+                noise.add_to(gradient[None], memory)
                 gradient /= float(task.plan.denominators[client])
                 gradient += task.plan.weight_decay * (task.theta + moved)
                 gradient += task.plan.proximal * moved

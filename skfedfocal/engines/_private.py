@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._data.blocks import Block, poisson_schedule
+from skfedfocal._data.memory import Memory
 from skfedfocal._data.queries import Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._module import ParameterLayout
@@ -46,16 +47,15 @@ class BlockNoise:
         self.deviation = task.plan.private.total.client_noise
         self._sources = _sources(task, _CLIENT, members)
 
-    def like(self, total: Tensor) -> Tensor:
-        """Noise for a sum of each client, (m, p)."""
+    def add_to(self, sums: Tensor, memory: Memory) -> None:
+        """Add it to a sum of each client, (m, p), in place."""
         if self.deviation == 0:
-            return torch.zeros_like(total)
-        if len(self._sources) == 1:
-            noise = self._sources[0].normal(tuple(total.shape), total.dtype)
-        else:
-            p = total.shape[1]
-            noise = torch.stack([source.normal(p, total.dtype) for source in self._sources])
-        return noise.mul_(self.deviation).to(total.device)
+            return
+        noise = memory.tensor("noise", tuple(sums.shape), sums.dtype)
+        parts = [noise] if len(self._sources) == 1 else noise.unbind(0)
+        for source, part in zip(self._sources, parts, strict=True):
+            source.normal(tuple(part.shape), sums.dtype, out=part)
+        sums.add_(noise.to(sums.device), alpha=self.deviation)
 
 
 def sampler(task: Task) -> Callable[[NDArray[np.int64]], Draw]:
@@ -100,7 +100,8 @@ def train_block(
     """Private steps of a block of clients.
 
     The noisy sum is made by itself, from zero, and only then moves the model: rounding beside the
-    model's own numbers would be of a size that the noise was not made for.
+    model's own numbers would be of a size that the noise was not made for. So is what a client
+    adds, after a single step, to a sum that has its noise yet to come.
     """
     plan, start = task.plan, task.theta
     step = plan.private
@@ -115,27 +116,26 @@ def train_block(
         as_they_are=True,
     )
     noise = BlockNoise(task, block.members)
-    denominator = torch.as_tensor(plan.denominators[block.members]).to(start)[:, None]
+    scale = torch.as_tensor(-plan.learning_rate / plan.denominators[block.members])
+    scale = scale.to(start)[:, None]
     factors = partial(clip_factors, clip_norm=step.clip_norm)
-    moved = start.new_zeros(len(block.members), len(start))
-    momentum = torch.zeros_like(moved) if plan.momentum else None
+    theta = start.repeat(len(block.members), 1)
+    sums, step_before = torch.empty_like(theta), torch.zeros_like(theta)
+    params, places = layout.split(theta), layout.split(sums)
     kernel.begin(plan, task.round, block.members)
     for batch in here.batches(kernel.memory):
-        params = layout.split(start + moved)
-        sums = kernel.clipped_sums(params, batch, plan, factors)
-        gradient = torch.cat([s.flatten(1) for s in sums], dim=1)
-        if noise.deviation:
-            gradient += noise.like(gradient)
-        gradient /= denominator
+        kernel.clipped_sums(params, batch, plan, factors, places)
+        noise.add_to(sums, kernel.memory)
         # From here on nothing looks at rows.
+        way = sums.mul_(scale)
         if plan.weight_decay:
-            gradient += plan.weight_decay * (start + moved)
+            way.add_(theta, alpha=-plan.learning_rate * plan.weight_decay)
         if plan.proximal:
-            gradient += plan.proximal * moved
-        if momentum is not None:
-            gradient = momentum.mul_(plan.momentum).add_(gradient)
-        moved.sub_(gradient, alpha=plan.learning_rate)
-    return reply(task, block.members, moved)
+            way.add_(theta - start, alpha=-plan.learning_rate * plan.proximal)
+        if plan.momentum:
+            way = step_before.mul_(plan.momentum).add_(way)
+        theta.add_(way)
+    return reply(task, block.members, way if block.n_steps == 1 else theta - start)
 
 
 def reply(task: Task, members: NDArray[np.int64], moved: Tensor) -> Updates:

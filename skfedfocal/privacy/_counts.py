@@ -41,10 +41,12 @@ class NoisyLabelCounts(LabelCounts):
         self.seed = seed
 
     def answer(self, X: Any, y: Any, sample_weight: NDArray[np.float64] | None) -> Any:
+        """Return the noisy counts of one client."""
         counts = np.bincount(y, minlength=self.n_classes).astype(np.float64)
         return self._released(counts[None], np.zeros(1, np.int64))[0]
 
     def answers(self, rows: Rows, clients: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return those of several clients, of shape (m, n_classes)."""
         counts = rows.layout.take(clients).sum_by_client(None, rows.y, self.n_classes)
         return self._released(counts.astype(np.float64), clients)
 

@@ -145,9 +145,14 @@ class Kernel(ABC):
         """
 
     def clipped_sums(
-        self, params: list[Tensor], batch: Batch, plan: LocalPlan, factors: Factors
-    ) -> list[Tensor]:
-        """Sums over each client's batch of its rows' gradients, each brought within a norm.
+        self,
+        params: list[Tensor],
+        batch: Batch,
+        plan: LocalPlan,
+        factors: Factors,
+        sums: list[Tensor],
+    ) -> None:
+        """Make the sums over each client's batch of its rows' gradients, each brought within a norm.
 
         Parameters
         ----------
@@ -159,18 +164,17 @@ class Kernel(ABC):
             Gives the loss.
         factors : callable
             From the norms of weighted gradients, (k, w), to factors, 0 where a norm is not finite.
-
-        Returns
-        -------
         sums : list of Tensor
-            Each (k, *shape). A row whose gradient is not finite adds nothing.
+            Each (k, *shape), to be overwritten. A row whose gradient is not finite adds nothing.
         """
         norms = self.row_norms(params, batch, plan) * batch.weight
         x, lost = batch.x, ~norms.isfinite()
         if lost.any():  # nothing times what is not finite would not be nothing
             x = x.masked_fill(lost.view(*lost.shape, *[1] * (x.ndim - 2)), 0)
         clipped = replace(batch, x=x, weight=batch.weight * factors(norms))
-        return self.gradients(params, clipped, plan)[1]
+        found = self.gradients(params, clipped, plan)[1]
+        for total, gradient in zip(sums, found, strict=True):
+            total.copy_(gradient)
 
     def step(
         self,

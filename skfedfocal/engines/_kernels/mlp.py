@@ -151,8 +151,13 @@ class MLPKernel(Kernel):
 
     @torch.no_grad()
     def clipped_sums(
-        self, params: list[Tensor], batch: Batch, plan: LocalPlan, factors: Factors
-    ) -> list[Tensor]:
+        self,
+        params: list[Tensor],
+        batch: Batch,
+        plan: LocalPlan,
+        factors: Factors,
+        sums: list[Tensor],
+    ) -> None:
         """As in any kernel, in one pass: what `row_norms` visits is what the sums are made of."""
         visited: list[tuple[Layer, Tensor, Tensor]] = []
         squares = torch.zeros_like(batch.weight)
@@ -166,16 +171,15 @@ class MLPKernel(Kernel):
         norms = squares.sqrt_()
         lost = ~norms.isfinite()
         some_lost = bool(lost.any())
-        factor, sums = factors(norms).unsqueeze(-1), []
-        for layer, g, h in visited:
+        factor, pairs = factors(norms).unsqueeze(-1), self.pairs(sums)
+        for (weight, bias), (_, g, h) in zip(pairs, reversed(visited), strict=True):
             g *= factor
             if some_lost:  # nothing times what is not finite would not be nothing
                 g.masked_fill_(lost.unsqueeze(-1), 0.0)
                 h = h.masked_fill(lost.unsqueeze(-1), 0.0)
-            if layer.bias is not None:
-                sums.append(g.sum(1))
-            sums.append(torch.bmm(g.transpose(1, 2), h))
-        return sums[::-1]
+            if bias is not None:
+                torch.sum(g, 1, out=bias)
+            weight.baddbmm_(g.transpose(1, 2), h, beta=0)
 
     def _pass(self, layers: Sequence[Layer], batch: Batch, plan: LocalPlan, visit: Visit) -> Tensor:
         x = batch.x.flatten(2)

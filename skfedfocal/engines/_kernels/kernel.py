@@ -152,7 +152,7 @@ class Kernel(ABC):
         factors: Factors,
         sums: list[Tensor],
     ) -> None:
-        """Make the sums over each client's batch of its rows' gradients, each brought within a norm.
+        """Sum the gradients of each client's rows, each brought within a norm.
 
         Parameters
         ----------

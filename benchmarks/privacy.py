@@ -4,7 +4,8 @@
 classes, 128 hidden units, one thread), private and not, at the same number of steps and the same
 mean batch size. ``heart`` prints balanced accuracy on held-out rows of the four hospitals, without
 privacy and at three epsilons, with the mechanism's defaults and one hidden layer of 16; at epsilon
-1 also ("short") with 50 rounds and learning rate 0.3, as `ExampleLevelDP` advises. The scaler is fitted on the training rows and is not accounted for; nothing is tuned.
+1 also ("short") with 50 rounds and learning rate 0.3, as `ExampleLevelDP` advises.
+The scaler is fitted on the training rows and is not accounted for; nothing is tuned.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from skfedfocal._data.inputs import ACCEPTED, check_finite, plain
+from skfedfocal._data.inputs import ACCEPTED, check_finite, numbers, plain
 from skfedfocal._module import build_module, load_flat, takes_indices
 from skfedfocal._threads import one_thread
 from skfedfocal.engines import dense_rows
@@ -198,7 +198,7 @@ default="population"
     def _logits(self, X: Any) -> Tensor:
         """What the module gives, of shape (n_samples, n_classes), where the module is."""
         check_is_fitted(self)
-        X = validate_data(self, plain(X, "X"), reset=False, **ACCEPTED)
+        X = numbers(validate_data(self, plain(X, "X"), reset=False, **ACCEPTED))
         if X.shape[1:] != self.row_shape_:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but those of fit had {self.row_shape_}."

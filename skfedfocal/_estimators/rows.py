@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.clients import ClientLayout
-from skfedfocal._data.inputs import ACCEPTED, check_labels, distinct, places_among
+from skfedfocal._data.inputs import ACCEPTED, check_labels, distinct, numbers, places_among
 from skfedfocal._sklearn import InvalidParameterError, _check_sample_weight
 
 
@@ -19,6 +19,7 @@ def checked_rows(
 ) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None, ClientLayout]:
     """Checked rows, and whose they are: of those of weight 0, nobody's."""
     X, y = validate_data(estimator, X, y, reset=reset, **ACCEPTED)
+    X = numbers(X)
     if X.dtype.kind not in "biuf":
         raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
     check_labels(y)

@@ -78,7 +78,9 @@ def test_named_parts_are_those_there_are(part, known):
     assert names.split(", ") == list(known)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/tools.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/releasing.md", "docs/tools.md"]
+)
 def test_links_within_the_repository_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target, _, anchor in re.findall(r"\]\((?!http)([^)#]*)(#([^)]*))?\)", text):

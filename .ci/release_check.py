@@ -1,9 +1,9 @@
 """What `make release-check` runs: the release that the last commit gives, tried as users will.
 
-From a fresh clone it builds the sdist and, out of that, the wheel. The wheel is installed beside its
-run-time requirements alone, where README.md's snippets and a model kept in a file must work; the
-unpacked sdist's default test suite then runs in the same environment with the test group added.
-Arguments are passed on to pytest. Everything happens in build/release, which is made anew.
+From a fresh clone it builds the sdist and, out of that, the wheel. The wheel is installed beside
+its run-time requirements alone, where README.md's snippets and a model kept in a file must work;
+the unpacked sdist's default test suite then runs in the same environment, with the test group
+added. Arguments are passed on to pytest. Everything happens in build/release, made anew.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from skfedfocal.selection import SELECTIONS, Uniform
 from skfedfocal.strategies import FedAvg, FedProx
 
 SIZES = [3, 1, 40, 7, 2, 21]
-ENGINES = ["loop", "vectorized"]  # "auto" is one of them
+ENGINES = ["loop", "vectorized"]
 every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 

@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 ENGINES: dict[str, Callable[..., Engine]] = {
-    "auto": VectorizedEngine,
     "loop": LoopEngine,
     "vectorized": VectorizedEngine,
 }

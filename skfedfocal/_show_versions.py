@@ -40,7 +40,7 @@ def show_versions() -> None:
     sections = {
         "System": {"python": platform.python_version(), "platform": platform.platform()},
         "Packages": packages,
-        "torch": {"threads": torch.get_num_threads(), "device": _device()},
+        "torch": {"threads": str(torch.get_num_threads()), "device": _device()},
     }
     print("\n\n".join(f"{title}:\n{_lines(rows)}" for title, rows in sections.items()))
 
@@ -57,5 +57,5 @@ def _device() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def _lines(rows: dict[str, str | int]) -> str:
+def _lines(rows: dict[str, str]) -> str:
     return "\n".join(f"{name:>16}: {value}" for name, value in rows.items())

@@ -579,7 +579,7 @@ def test_parameters_out_of_range(data, refused, name, value):
     [
         ("strategy", ["'fedavg'", "'fedprox'", "Strategy"]),
         ("selection", ["'uniform'", "Selection"]),
-        ("engine", ["'auto'", "'loop'", "'vectorized'"]),
+        ("engine", ["'loop'", "'vectorized'"]),
     ],
 )
 def test_unknown_names_are_told_the_known_ones(data, refused, name, known):

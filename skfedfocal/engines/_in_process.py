@@ -16,7 +16,7 @@ from skfedfocal._data.rows import FederatedRows
 from skfedfocal.engines._engine import Engine, Failure, Model
 from skfedfocal.engines._evaluate import ModelQuery, judge_each
 
-_ROWS_TRIED = 32  # which a model must not give infinite numbers for
+_ROWS_TRIED = 16  # which a model must not give infinite numbers for
 
 
 class InProcessEngine(Engine):

@@ -440,7 +440,7 @@ def test_a_non_finite_update_is_left_out_and_counted(engine):
     said = r"Round 1 goes on without 5 \(number 5 of clients_: its update is not finite\)"
     with pytest.warns(RuntimeWarning, match=said) as caught:
         clf.fit(X, y, clients=clients)
-    assert len(caught) == 1
+    assert [w.category for w in caught].count(RuntimeWarning) == 1
     assert [(f["round"], f["client"]) for f in clf.failures_] == [(1, 5), (2, 5), (3, 5)]
     np.testing.assert_array_equal(clf.history_["n_failed"], [1, 1, 1])
     np.testing.assert_array_equal(clf.history_["n_selected"], [6, 6, 6])

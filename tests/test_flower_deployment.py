@@ -124,12 +124,13 @@ def test_training_equals_the_fit_in_one_place_and_outlives_a_site(example, up):
     run = up.submit(wait=False)
 
     def rounds():
-        return len(read_plain(checkpoint)["training"]["history"]) if checkpoint.exists() else 0
+        state = read_plain(checkpoint)["state"] if checkpoint.exists() else None
+        return 0 if state is None else len(state["history"]["round"])
 
     up.wait_until(lambda: rounds() >= 2, "two rounds", 240)
     up.stop("university", signal.SIGKILL)
-    after_two = read_plain(checkpoint)["training"]
-    assert len(after_two["history"]) == 2
+    after_two = read_plain(checkpoint)["state"]
+    assert len(after_two["history"]["round"]) == 2
     X, y, clients = example.read_tables(up.data)
     pooled = example.fit_in_one_place(example.make_estimator(2), X, y, clients)
     assert_array_equal(after_two["theta"], pooled[-1].theta_)

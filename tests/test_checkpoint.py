@@ -22,7 +22,7 @@ from skfedfocal.strategies import FedProx
 
 X, y, CLIENTS = federation([9, 4, 14, 6, 8])
 SETTINGS = {"hidden_layer_sizes": (3,), "n_rounds": 2, "batch_size": 5, "random_state": 0}
-FREE = {"n_rounds", "verbose", "device", "warm_start"}
+FREE = {"n_rounds", "verbose", "device", "warm_start", "min_clients"}
 
 # Another value for every parameter that a training depends on.
 OTHER = {
@@ -47,6 +47,7 @@ OTHER = {
     "validation_fraction": 0.3,
     "n_iter_no_change": 3,
     "tol": 0.5,
+    "secure_aggregation": True,
     "engine": "loop",
     "random_state": 1,
 }

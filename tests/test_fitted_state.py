@@ -65,6 +65,8 @@ OTHER = {
     "validation_fraction": 0.9,
     "n_iter_no_change": 1,
     "tol": 7.0,
+    "min_clients": 5,
+    "secure_aggregation": True,
     "engine": "loop",
     "device": "meta",
     "warm_start": True,

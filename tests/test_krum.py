@@ -30,7 +30,9 @@ def test_krum_is_its_formula(m, bad_share, n_keep, seed):
     rng = np.random.default_rng(seed)
     updates, weights = rng.normal(size=(m, 3)) ** 3, rng.uniform(1, 5, m)
     found = Krum(bad_share, n_keep)(torch.as_tensor(updates), torch.as_tensor(weights))
-    n_bad = int(bad_share * m)
+    # The share is rounded up, so that a tenth of nine is somebody, but less than half of them.
+    n_bad = next((n for n in range(m) if n >= bad_share * m), m)
+    n_bad = min(n_bad, (m - 1) // 2)
     kept = m - n_bad if n_keep is None else min(n_keep, m)
     wanted = krum_by_hand(updates.tolist(), weights.tolist(), n_bad, kept)
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-9)

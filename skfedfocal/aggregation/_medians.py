@@ -10,6 +10,8 @@ from torch import Tensor
 from skfedfocal._sklearn import Interval
 from skfedfocal.aggregation._aggregator import Aggregator
 
+_TIE = 1e-9  # share of all weight by which two halves may differ and still be halves
+
 
 class CoordinateMedian(Aggregator):
     """The median of each coordinate, every client alike; it can halve the recall of rare classes.
@@ -111,6 +113,8 @@ def weighted_median(points: Tensor, weights: Tensor) -> Tensor:
     shares = weights if weights.sum() > 0 else torch.ones_like(weights)
     below = shares[order].cumsum(0)
     half = below[-1:] / 2
-    lower, upper = (below < half).sum(0, keepdim=True), (below <= half).sum(0, keepdim=True)
+    tie = _TIE * below[-1:]  # or the units of the weights would decide, by what they round to
+    lower = (below < half - tie).sum(0, keepdim=True)
+    upper = (below <= half + tie).sum(0, keepdim=True)
     upper = upper.clamp(max=len(points) - 1)
     return (ordered.gather(0, lower) + ordered.gather(0, upper))[0] / 2

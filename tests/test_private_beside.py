@@ -127,7 +127,7 @@ def test_a_client_that_fails_ends_a_training_that_protects_rows(
     privacy = ExampleLevelDP(2.0, trust=trust, **ROWS)
     model = classifier(privacy, module=brittle, engine=engine)
     # Side by side, the question whether a row bears the mark is what raises.
-    with pytest.raises(RuntimeError, match="bears the mark|data-dependent"):
+    with pytest.raises(RuntimeError, match=r"bears the mark|data-dependent"):
         model.fit(X, y, clients=clients)
     assert model.n_iter_ == 2
     assert np.isfinite(model.theta_).all()

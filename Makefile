@@ -49,8 +49,8 @@ bench-quality: $(VENV)/.dev ## quality figures; ARGS is passed on
 bench-speed: $(VENV)/.dev ## speed figures, on an otherwise idle machine; ARGS is passed on
 	$(PY) -m benchmarks.speed $(ARGS)
 
-bench-privacy: $(VENV)/.dev ## what privacy costs; ARGS is "cost" or "heart --data DIR"
-	$(PY) -m benchmarks.privacy $(or $(ARGS),cost)
+bench-privacy: $(VENV)/.dev ## what privacy costs; ARGS is passed on
+	$(PY) -m benchmarks.privacy $(ARGS)
 
 clean: ## remove caches, build output and results (the environments stay: rm -rf .venv*)
 	rm -rf build dist results .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo.png

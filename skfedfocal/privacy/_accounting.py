@@ -6,6 +6,7 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,12 @@ def epsilon_of(events: Sequence[Event], delta: float, accountant: str = "auto") 
         return gaussian_epsilon(gaussian_mu(events), delta)
     if method == "rdp":
         return _rdp(events).get_epsilon(delta)
+    return _composed(tuple(events), delta)
+
+
+@lru_cache(maxsize=256)
+def _composed(events: tuple[Event, ...], delta: float) -> float:
+    """Epsilon by the privacy loss: kept, since folds and seeds of a search ask for the same."""
     # The guarantee never needs less than 0, which rounding in the accountant can give.
     return max(0.0, float(privacy_loss(events).get_epsilon_for_delta(delta)))
 
@@ -117,17 +124,18 @@ def epsilon_curve(
     if not events:
         return []
     if method_for(events[-1], accountant) == "pld" and min(e.noise_multiplier for e in events[-1]):
-        found = _composed_curve(events[-1], places, event, before, delta)
+        found = _composed_curve(tuple(events[-1]), tuple(places), event, tuple(before), delta)
     else:
         found = [epsilon_of(each, delta, accountant) for each in events]
     return [found[bisect.bisect_left(places, k)] for k in range(1, n + 1)]
 
 
+@lru_cache(maxsize=64)
 def _composed_curve(
-    whole: Sequence[Event],
-    places: Sequence[int],
+    whole: tuple[Event, ...],
+    places: tuple[int, ...],
     event: Event,
-    before: Sequence[Event],
+    before: tuple[Event, ...],
     delta: float,
 ) -> list[float]:
     """The curve from one distribution that grows, all of it on the grid that the whole needs."""

@@ -10,7 +10,7 @@ TOOLS := $(VENV)-tools
 PIP := -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-flower test-tools check soak mutants bench-quality bench-speed bench-privacy clean
+.PHONY: help demo test test-flower test-tools check soak fuzz mutants bench-quality bench-speed bench-privacy clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -32,6 +32,9 @@ test-tools: $(TOOLS)/.test ## the tests of ClientColumn in other packages: skore
 
 soak: $(VENV)/.dev ## the slow and the large tests, one after the other
 	MPLBACKEND=Agg $(PY) -m pytest -m soak $(ARGS)
+
+fuzz: $(VENV)/.dev ## random federations and tools, and damaged files, for a while; ARGS="--seconds 3600"
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) tools/fuzz.py $(ARGS)
 
 mutants: $(VENV)/.dev ## change one thing in the package and see whether a test notices; ARGS="--number 150"
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) tools/mutants.py $(ARGS)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from skfedfocal._estimators.classifier_cv import FedFocalClassifierCV
     from skfedfocal._estimators.client_column import ClientColumn
     from skfedfocal._estimators.files import load_model, save_model
+    from skfedfocal._estimators.personalized import PersonalizedClassifier
 
 __all__ = [
     "ClientColumn",
@@ -26,6 +27,7 @@ __all__ = [
     "FederatedClassifier",
     "FederatedTrainingError",
     "ModelFileError",
+    "PersonalizedClassifier",
     "dirichlet_partition",
     "iid_partition",
     "load_model",
@@ -45,6 +47,10 @@ def __getattr__(name: str) -> Any:
         from skfedfocal._estimators.classifier_cv import FedFocalClassifierCV
 
         return FedFocalClassifierCV
+    if name == "PersonalizedClassifier":
+        from skfedfocal._estimators.personalized import PersonalizedClassifier
+
+        return PersonalizedClassifier
     if name in ("load_model", "save_model"):
         from skfedfocal._estimators import files
 

@@ -98,12 +98,15 @@ class FederatedTrainer(FederatedPredictor):
             origin = saved.state if saved is not None and resumed else before
             n_before = 0 if before is None else int(before["n_rounds"])
             until = n_before + n_rounds
+            known = {**self._identity(setup), "rounds before": n_before, **identity}
+            if saved is not None:
+                saved.check(known)  # before anything is asked that would have to be paid for
             n_wanted = until - (0 if origin is None else int(origin["n_rounds"]))
             private = self._private(parts, engine, setup, origin, n_wanted, adds_rows)
             federation, server, population = assemble(
                 self, parts, engine, module, setup, counted, private
             )
-            state = self._begun(server, setup, before, saved, identity)
+            state = self._begun(server, setup, before, saved, known)
             if state.server.n_rounds:
                 engine.asked = Traffic()  # what is asked again is no part of the training
             state = replace(state, label_counts=population.label_counts, n_calls=counted[1] + 1)
@@ -167,7 +170,7 @@ class FederatedTrainer(FederatedPredictor):
         setup: Setup,
         before: Mapping[str, Any] | None,
         saved: Checkpoint | None,
-        identity: Mapping[str, Any],
+        known: Mapping[str, Any],
     ) -> TrainingState:
         """Where the training stands.
 
@@ -177,8 +180,6 @@ class FederatedTrainer(FederatedPredictor):
         if before is not None:
             state = unpacked(before, server, setup.client_ids, setup.data)
         if saved is not None:
-            rounds_before = {"rounds before": state.server.n_rounds}
-            known = {**self._identity(setup), **rounds_before, **identity}
             saved.begin(known, setup.seed, setup.client_ids, setup.data)
             if saved.state is not None:
                 state = unpacked(saved.state, server, setup.client_ids, setup.data)

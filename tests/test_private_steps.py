@@ -24,7 +24,7 @@ from skfedfocal.engines import LoopEngine, Task, Updates, VectorizedEngine
 from skfedfocal.engines._kernels.mlp import MLPKernel
 from skfedfocal.engines._kernels.serial import SerialKernel
 from skfedfocal.engines._kernels.vmap import VmapKernel
-from skfedfocal.engines._private import NoisySumEngine
+from skfedfocal.engines._noisy_sum import NoisySumEngine
 from skfedfocal.privacy._plan import NoisySum, PrivateStep
 
 # Rows of modules that may draw random numbers, as recurrent layers do, are not clipped.

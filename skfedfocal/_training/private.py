@@ -22,7 +22,7 @@ from skfedfocal._training.federation import Federation, Round
 from skfedfocal._training.parts import Parts
 from skfedfocal._training.state import TrainingState
 from skfedfocal.engines import Engine
-from skfedfocal.engines._private import NoisySumEngine
+from skfedfocal.engines._noisy_sum import MaskedNoiseEngine, MaskedSumEngine, NoisySumEngine
 from skfedfocal.privacy._accounting import Event, epsilon_curve
 from skfedfocal.privacy._counts import NoisyLabelCounts
 from skfedfocal.privacy._ledger import Ledger
@@ -73,6 +73,10 @@ class PrivateTraining:
         Rounds that the budget allows now.
     n_clients : int
         Number of clients.
+    epsilons : list of float
+        What will have been spent after each of these rounds.
+    n_colluders : int or None
+        Under secure sums, clients that may know their own noise and take it off; None without.
     """
 
     mechanism: Mechanism
@@ -82,6 +86,7 @@ class PrivateTraining:
     n_rounds: int
     n_clients: int
     epsilons: list[float]
+    n_colluders: int | None = None
 
     # -- before the first round ----------------------------------------------------------------
 
@@ -123,6 +128,11 @@ class PrivateTraining:
         if account is not None:
             ledger = Ledger.from_plain(account["ledger"])
         counted = "federated" in (parts.class_weight.counts, parts.loss.counts)
+        n_colluders = None
+        if parts.secure is not None:
+            n_colluders = parts.secure.n_colluders(n_clients)
+            if mechanism.n_honest is None:
+                mechanism.n_honest = parts.secure.least_honest(n_clients)
         plan = _settled(
             mechanism, settings, engine, ledger, account, counted=counted, adds_rows=adds_rows
         )
@@ -141,7 +151,7 @@ class PrivateTraining:
                 UserWarning,
                 stacklevel=6,
             )
-        found = cls(mechanism, plan, ledger, counts, allowed, n_clients, epsilons)
+        found = cls(mechanism, plan, ledger, counts, allowed, n_clients, epsilons, n_colluders)
         if asks and (allowed or counts is None):
             found.counts = found._released_counts(engine, setup)
         return found
@@ -208,11 +218,25 @@ class PrivateTraining:
         plan, step = federation.plan, self.plan.step
         if self.mechanism.trust == "local":
             return engine
+        if self.n_colluders is not None:
+            return self._masked(engine, plan.seed)
         scale = 1.0
         if plan.denominators is not None:
             scale = plan.learning_rate / float(plan.denominators[0])
         least = self.plan.noise_multiplier * step.clip_norm
         return NoisySumEngine(engine, step, scale=scale, least_noise=least, seed=plan.seed)
+
+    def _masked(self, engine: Engine, seed: int) -> Engine:
+        """The engine of secure sums, whose clients add their noise before they mask."""
+        from skfedfocal.engines._secure import SecureEngine  # imported where it is asked for
+
+        assert isinstance(engine, SecureEngine)
+        assert self.n_colluders is not None
+        assert self.mechanism.n_honest is not None
+        engine.inner = MaskedNoiseEngine(engine.inner, self.plan.step, seed)
+        engine.weights_alike = True
+        needed = self.mechanism.n_honest + self.n_colluders
+        return MaskedSumEngine(engine, self.plan.step, needed)
 
     # -- round by round ------------------------------------------------------------------------
 

@@ -1,11 +1,10 @@
-"""Private work: clients' steps over rows drawn by chance, and sums over clients with noise.
+"""Private steps: over rows drawn by chance, each row clipped, with the client's part of the noise.
 
 Imported only where a training is private, since it takes what makes noise.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -16,18 +15,16 @@ from torch import Tensor
 
 from skfedfocal._data.blocks import Block, poisson_schedule
 from skfedfocal._data.memory import Memory
-from skfedfocal._data.queries import Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._module import ParameterShapes
 from skfedfocal.engines._batches import BlockRows
-from skfedfocal.engines._engine import Engine, Failure, Model, Task, Updates
+from skfedfocal.engines._engine import Task, Updates
 from skfedfocal.engines._kernels.kernel import Kernel
 from skfedfocal.privacy._clipping import clip_factors
 from skfedfocal.privacy._noise import NoiseSource
-from skfedfocal.privacy._plan import PrivateStep
 
 # What a stream of an experiment's random numbers is for.
-_SAMPLE, _CLIENT, _SERVER = range(3)
+SAMPLE, CLIENT, SERVER = range(3)
 
 Draw = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 
@@ -46,7 +43,7 @@ class BlockNoise:
     def __init__(self, task: Task, members: NDArray[np.int64]):
         assert task.plan.private is not None
         self.deviation = task.plan.private.total.client_noise
-        self._sources = _sources(task, _CLIENT, members)
+        self._sources = _sources(task, CLIENT, members)
 
     def add_to(self, sums: Tensor, memory: Memory) -> None:
         """Add it to a sum of each client, (m, p), in place."""
@@ -65,7 +62,7 @@ def sampler(task: Task) -> Callable[[NDArray[np.int64]], Draw]:
     rate = task.plan.private.sampling_rate
 
     def of_members(members: NDArray[np.int64]) -> Draw:
-        sources = _sources(task, _SAMPLE, members)
+        sources = _sources(task, SAMPLE, members)
         if len(sources) == 1:
             return lambda sizes: sources[0].bernoulli(int(sizes.sum()), rate)
         return lambda sizes: np.concatenate(
@@ -145,117 +142,3 @@ def reply(task: Task, members: NDArray[np.int64], moved: Tensor) -> Updates:
     weights = task.plan.denominators[members].astype(np.float64)
     unknown = np.full(len(members), np.nan)  # a training loss is about rows, and has no noise
     return Updates(members, weights, np.column_stack([unknown, weights]), moved)
-
-
-class NoisySumEngine(Engine):
-    """An engine that shows of the engine within one sum of all replies, with noise.
-
-    Parameters
-    ----------
-    within : Engine
-        Where the clients are.
-    step : PrivateStep
-        Whose noise the sum has: where the unit is a client, replies are clipped to its norm and
-        divided by its denominator; else they come divided, of rows that were clipped.
-    scale : float
-        What the noise on a sum of clipped gradients becomes in a sum of replies.
-    least_noise : float
-        Standard deviation that the noise on the sum must have, whoever takes part.
-    seed : int
-        Of noise in experiments.
-    """
-
-    def __init__(
-        self, within: Engine, step: PrivateStep, *, scale: float, least_noise: float, seed: int
-    ):
-        super().__init__()
-        self.within = within
-        self.step = step
-        self.scale = scale
-        self.least_noise = least_noise
-        self.seed = seed
-        self.asked = within.asked
-        self._warned = False
-
-    @property
-    def way(self) -> str:  # type: ignore[override]
-        """How clients are trained, in words."""
-        return self.within.way
-
-    @property
-    def sizes(self) -> NDArray[np.float64]:
-        return self.within.sizes
-
-    @property
-    def n_rows(self) -> NDArray[np.float64]:
-        return self.within.n_rows
-
-    def _answers(
-        self, query: Query, clients: NDArray[np.int64], model: Model | None
-    ) -> NDArray[np.float64]:
-        return self.within._answers(query, clients, model)
-
-    def train(self, task: Task) -> Iterator[Updates]:
-        """Train the cohort and yield one row: also of nobody, whose noise must look the same."""
-        total = torch.zeros_like(task.theta, dtype=torch.float64)
-        failures: list[Failure] = []
-        for reply in self.within.train(task):
-            if isinstance(reply, Failure):
-                failures.append(reply)
-            elif self.step.unit == "client":
-                total += self.clipped_sum(reply)
-            else:
-                total += reply.deltas.double().sum(0)
-        self._check(failures, task)
-        deviation = self.scale * self.missing_noise(len(task.cohort))
-        if deviation:
-            source = self.step.source(self.seed, _SERVER, task.round)
-            total += deviation * source.normal(len(total), torch.float64).to(total.device)
-        if self.step.unit == "client":
-            total /= self.step.denominator
-        yield Updates(
-            clients=task.cohort,
-            weights=np.ones(1),
-            objective=np.array([[np.nan, 1.0]]),
-            deltas=total.to(task.theta)[None],
-        )
-
-    def _check(self, failures: list[Failure], task: Task) -> None:
-        """Go on without clients that failed: to be within the sum or not is what noise hides.
-
-        They are not told apart, neither by name nor by number: a failure has no noise.
-        """
-        errors = [failure.error for failure in failures if failure.error is not None]
-        if errors and len(failures) == len(task.cohort):  # not the clients are to blame
-            errors[0].add_note(f"Raised in round {task.round + 1} by all of the clients asked.")
-            raise errors[0]
-        if failures and not self._warned:
-            self._warned = True
-            what = type(errors[0]).__name__ if errors else "no reply"
-            warnings.warn(
-                f"Round {task.round + 1}: some clients failed ({what}), and count as zeros in a "
-                "sum that is divided by a fixed number. This warning has no noise; keep it from "
-                "those whom privacy is to protect from. Later failures go without a word.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-    def clipped_sum(self, reply: Updates) -> Tensor:
-        """Sum of replies, each within the clip norm, of shape (p,); in double precision.
-
-        A reply that is not finite adds nothing, which, as the denominator is fixed, is the same as
-        a reply of zeros.
-        """
-        deltas = reply.deltas.double()
-        factors = clip_factors(torch.linalg.vector_norm(deltas, dim=1), self.step.clip_norm)
-        return factors @ torch.where(factors[:, None] > 0, deltas, 0.0)
-
-    def missing_noise(self, n_clients: int) -> float:
-        """Standard deviation of what is still to be added to a sum over so many clients.
-
-        Where rows are protected each client has added its part already, at its steps.
-        """
-        if self.step.unit == "example":
-            return self.step.total.server_noise
-        shares = self.step.total.client_noise * n_clients**0.5  # all of them are in this process
-        return max(shares, self.step.total.server_noise, self.least_noise)

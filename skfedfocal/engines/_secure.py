@@ -26,7 +26,6 @@ from skfedfocal.engines._engine import (
     Unanswered,
     Updates,
 )
-from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.privacy import SecureAggregation
 from skfedfocal.privacy._secure import Encoding, EncodingError, SecureSumError
 from skfedfocal.privacy._secure._digits import N_DIGITS, from_digits, to_digits
@@ -47,8 +46,8 @@ class SecureEngine(Engine):
 
     Parameters
     ----------
-    inner : InProcessEngine
-        Whose clients they are.
+    inner : Engine
+        Whose clients they are, and what they do before they send.
     secure : SecureAggregation
         The terms.
 
@@ -57,6 +56,9 @@ class SecureEngine(Engine):
     dropped : mapping of int to mapping of str to collection of int
         Clients that vanish in a round (from 1; 0 for questions) at an exchange: "keys", "masked"
         or "unmask". For rehearsals; nobody does by itself.
+    weights_alike : bool
+        Whether all clients weigh 1, as where sums have noise: how updates are encoded then tells
+        nothing of numbers of rows.
 
     Notes
     -----
@@ -64,11 +66,12 @@ class SecureEngine(Engine):
     written out; of the rest one total, and two keys for each pair of neighbours.
     """
 
-    def __init__(self, inner: InProcessEngine, secure: SecureAggregation):
+    def __init__(self, inner: Engine, secure: SecureAggregation):
         super().__init__()
         self.inner = inner
         self.secure = secure
         self.dropped: Mapping[int, Dropped] = {}
+        self.weights_alike = False
         self._sessions: dict[bytes, LocalSession] = {}
         self._n_rounds = 0  # of the protocol
 
@@ -79,6 +82,10 @@ class SecureEngine(Engine):
     @property
     def n_rows(self) -> NDArray[np.float64]:
         return self.inner.n_rows
+
+    @property
+    def clips_rows(self) -> bool:
+        return self.inner.clips_rows
 
     def train(self, task: Task) -> Iterator[Updates]:
         """Train the cohort and yield one sum, whose `clients` are those that are in it.
@@ -92,6 +99,8 @@ class SecureEngine(Engine):
             return
         number, p = task.round + 1, task.theta.numel()
         encoding = encoding_of(self.secure, self.sizes, task)
+        if self.weights_alike:
+            encoding = self.secure.encoding(len(task.cohort), np.ones(1))
         gone = self.dropped.get(number, {})
         try:
             session = self._session(task.cohort, gone)

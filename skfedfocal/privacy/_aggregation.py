@@ -155,6 +155,26 @@ class SecureAggregation(Component):
             )
         return encoding
 
+    def n_colluders(self, n_clients: int) -> int:
+        """Clients of a cohort whose noise cannot be counted on: they know it; at least one."""
+        return max(1, int(self.colluders * n_clients))
+
+    def least_honest(self, n_clients: int) -> int:
+        """Clients of a cohort whose noise is in whatever sum comes about.
+
+        Parameters
+        ----------
+        n_clients : int
+            Of the cohort.
+
+        Returns
+        -------
+        int
+            The fewest survivors, less those that may collude: one at least, since survivors are
+            more than half of the cohort, and colluders less.
+        """
+        return self.terms(n_clients).least_survivors(n_clients) - self.n_colluders(n_clients)
+
 
 def resolve_secure(value: Any) -> SecureAggregation | None:
     """What a parameter ``secure_aggregation`` means, checked; None for no secure sums."""

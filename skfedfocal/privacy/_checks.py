@@ -84,10 +84,8 @@ def refusals(
         )
     if getattr(mechanism, "clip_norm", None) == "adaptive":
         refused["clip_norm='adaptive'"] = "no training steers it yet; set a number"
-    if getattr(settings, "secure_aggregation", False) is not False:
-        refused[named("secure_aggregation")] = (
-            "noise is not joined to secure sums yet; set secure_aggregation=False"
-        )
+    if settings.secure_aggregation is not False and (remedy := _of_secure_sums(mechanism)):
+        refused[named("secure_aggregation")] = remedy
     if by_client and settings.min_clients > 1:
         refused[named("min_clients")] = (
             "how many clients replied is not told: one that fails counts as zeros; set "
@@ -96,6 +94,26 @@ def refusals(
     if mechanism.trust != "local":
         refused |= _of_sums(settings, by_client, named)
     return refused
+
+
+def _of_secure_sums(mechanism: Any) -> str | None:
+    """Why a mechanism does not go with secure sums; None where it does."""
+    if mechanism.trust == "server":
+        return (
+            "with trust='server' the server adds the noise to what it sees in the clear; set "
+            "trust='distributed'"
+        )
+    if mechanism.trust == "local":
+        return (
+            "with trust='local' each client tells its own noisy counts and weight; set "
+            "trust='distributed', which takes less noise"
+        )
+    if mechanism.unit == "client" and mechanism.sampling_rate < 1:
+        return (
+            "who takes part in a secure sum is known to the server, so that sampling_rate="
+            f"{mechanism.sampling_rate!r} does not multiply the protection from it; set 1.0"
+        )
+    return None
 
 
 def _of_sums(settings: Any, by_client: bool, named: Any) -> dict[str, str]:

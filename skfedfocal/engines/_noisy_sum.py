@@ -1,0 +1,273 @@
+"""Engines around an engine, which show of it one sum with noise: added here, or under masks.
+
+Imported only where a training is private, since it takes what makes noise.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skfedfocal._data.queries import Query
+from skfedfocal.engines._engine import (
+    Engine,
+    Failure,
+    Model,
+    Task,
+    TooFewClients,
+    Traffic,
+    Updates,
+)
+from skfedfocal.engines._private import CLIENT, SERVER
+from skfedfocal.privacy._clipping import clip_factors
+from skfedfocal.privacy._plan import PrivateStep
+
+
+class _Around(Engine):
+    """An engine around one, whose clients and whose traffic are its own."""
+
+    def __init__(self, within: Engine):
+        self.within = within
+
+    @property
+    def way(self) -> str:  # type: ignore[override]
+        """How clients are trained, in words."""
+        return self.within.way
+
+    @property
+    def asked(self) -> Traffic:  # type: ignore[override]
+        """What questions and masks have cost since somebody last looked."""
+        return self.within.asked
+
+    @asked.setter
+    def asked(self, value: Traffic) -> None:
+        self.within.asked = value
+
+    @property
+    def sizes(self) -> NDArray[np.float64]:
+        return self.within.sizes
+
+    @property
+    def n_rows(self) -> NDArray[np.float64]:
+        return self.within.n_rows
+
+    @property
+    def clips_rows(self) -> bool:
+        return self.within.clips_rows
+
+    def _answers(
+        self, query: Query, clients: NDArray[np.int64], model: Model | None
+    ) -> NDArray[np.float64]:
+        return self.within._answers(query, clients, model)
+
+
+class NoisySumEngine(_Around):
+    """An engine that shows of the engine within one sum of all replies, with noise.
+
+    Parameters
+    ----------
+    within : Engine
+        Where the clients are.
+    step : PrivateStep
+        Whose noise the sum has: where the unit is a client, replies are clipped to its norm and
+        divided by its denominator; else they come divided, of rows that were clipped.
+    scale : float
+        What the noise on a sum of clipped gradients becomes in a sum of replies.
+    least_noise : float
+        Standard deviation that the noise on the sum must have, whoever takes part.
+    seed : int
+        Of noise in experiments.
+    """
+
+    def __init__(
+        self, within: Engine, step: PrivateStep, *, scale: float, least_noise: float, seed: int
+    ):
+        super().__init__(within)
+        self.step = step
+        self.scale = scale
+        self.least_noise = least_noise
+        self.seed = seed
+        self._warned = False
+
+    def train(self, task: Task) -> Iterator[Updates]:
+        """Train the cohort and yield one row: also of nobody, whose noise must look the same."""
+        total = torch.zeros_like(task.theta, dtype=torch.float64)
+        failures: list[Failure] = []
+        for reply in self.within.train(task):
+            if isinstance(reply, Failure):
+                failures.append(reply)
+            elif self.step.unit == "client":
+                total += clipped(reply, self.step.clip_norm).sum(0)
+            else:
+                total += reply.deltas.double().sum(0)
+        self._check(failures, task)
+        deviation = self.scale * self.missing_noise(len(task.cohort))
+        if deviation:
+            source = self.step.source(self.seed, SERVER, task.round)
+            total += deviation * source.normal(len(total), torch.float64).to(total.device)
+        if self.step.unit == "client":
+            total /= self.step.denominator
+        yield one_sum(total, task.cohort, task)
+
+    def _check(self, failures: list[Failure], task: Task) -> None:
+        """Go on without clients that failed: to be within the sum or not is what noise hides.
+
+        They are not told apart, neither by name nor by number: a failure has no noise.
+        """
+        raise_if_all_failed(failures, task)
+        if failures and not self._warned:
+            self._warned = True
+            warn_of_failures(failures, task)
+
+    def missing_noise(self, n_clients: int) -> float:
+        """Standard deviation of what is still to be added to a sum over so many clients.
+
+        Where rows are protected each client has added its part already, at its steps.
+        """
+        if self.step.unit == "example":
+            return self.step.total.server_noise
+        shares = self.step.total.client_noise * n_clients**0.5  # all of them are in this process
+        return max(shares, self.step.total.server_noise, self.least_noise)
+
+
+class MaskedNoiseEngine(_Around):
+    """What clients do before they send to a secure sum.
+
+    All weigh 1. Where rows are protected, the noise is in their steps; where clients are, each
+    clips its update and adds its share of the noise, also one that has nothing else to send.
+
+    Parameters
+    ----------
+    within : Engine
+        Where they train.
+    step : PrivateStep
+        Gives the clip norm, and each one's share.
+    seed : int
+        Of noise in experiments.
+    """
+
+    def __init__(self, within: Engine, step: PrivateStep, seed: int):
+        super().__init__(within)
+        self.step = step
+        self.seed = seed
+        self._warned = False
+
+    def train(self, task: Task) -> Iterator[Updates | Failure]:
+        """Train the cohort."""
+        failures: list[Failure] = []
+        for reply in self.within.train(task):
+            if isinstance(reply, Failure):
+                failures.append(reply)
+                clients = np.array([reply.client])
+                sent = torch.zeros_like(task.theta, dtype=torch.float64)[None]
+            elif self.step.unit == "client":
+                clients, sent = reply.clients, clipped(reply, self.step.clip_norm)
+            else:
+                clients, sent = reply.clients, reply.deltas
+            if self.step.unit == "client":
+                self._add_noise(sent, clients, task)
+            ones = np.ones(len(clients))
+            yield Updates(clients, ones, np.column_stack([ones * np.nan, ones]), sent)
+        raise_if_all_failed(failures, task)
+        if failures and not self._warned:
+            self._warned = True
+            warn_of_failures(failures, task)
+
+    def _add_noise(self, sent: Tensor, clients: NDArray[np.int64], task: Task) -> None:
+        for row, client in zip(sent, clients, strict=True):
+            source = self.step.source(self.seed, CLIENT, task.round, int(client))
+            noise = source.normal(len(row), torch.float64).to(row.device)
+            row.add_(noise, alpha=self.step.total.client_noise)
+
+
+class MaskedSumEngine(_Around):
+    """A secure sum whose noise has come with its parts, if enough of them are in it.
+
+    Parameters
+    ----------
+    within : Engine
+        Of secure sums, whose clients add their noise.
+    step : PrivateStep
+        Where the unit is a client, the sum is divided by its denominator.
+    needed : int
+        Clients whose shares must be in the sum: those whose noise is enough, and as many on top
+        as may know their own and take it off.
+    """
+
+    def __init__(self, within: Engine, step: PrivateStep, needed: int):
+        super().__init__(within)
+        self.step = step
+        self.needed = needed
+
+    def ask(
+        self,
+        query: Query,
+        clients: NDArray[np.int64] | None = None,
+        model: Model | None = None,
+    ) -> NDArray[np.float64]:
+        """The secure sum of the clients' answers."""
+        return self.within.ask(query, clients, model)
+
+    def train(self, task: Task) -> Iterator[Updates]:
+        """Train the cohort and yield the sum.
+
+        Raises
+        ------
+        TooFewClients
+            If the noise in the sum is too little: it is then told to nobody.
+        """
+        replies = [reply for reply in self.within.train(task) if isinstance(reply, Updates)]
+        n = round(sum(float(reply.weights.sum()) for reply in replies))
+        if n < self.needed:
+            raise TooFewClients(
+                f"Round {task.round + 1}: noise of {n} clients is in the sum, and of "
+                f"{self.needed} it must be; the round is not released, though it is paid for. "
+                "Lower n_honest, which gives each client more noise."
+            )
+        (reply,) = replies
+        total = n * reply.deltas[0].double()
+        if self.step.unit == "client":
+            total /= self.step.denominator
+        yield one_sum(total, reply.clients, task)
+
+
+def one_sum(total: Tensor, clients: NDArray[np.int64], task: Task) -> Updates:
+    """One row for all clients, which tells no loss."""
+    deltas, unknown = total.to(task.theta)[None], np.array([[np.nan, 1.0]])
+    return Updates(clients, np.ones(1), unknown, deltas)
+
+
+def clipped(reply: Updates, clip_norm: float) -> Tensor:
+    """The replies, each within the clip norm, of shape (m, p); in double precision.
+
+    A reply that is not finite becomes zeros, and is never left out, which its value would decide.
+    """
+    deltas = reply.deltas.double()
+    factors = clip_factors(torch.linalg.vector_norm(deltas, dim=1), clip_norm)[:, None]
+    return factors * torch.where(factors > 0, deltas, 0.0)
+
+
+def raise_if_all_failed(failures: list[Failure], task: Task) -> None:
+    """Raise the error of a cohort all of whose clients failed: they are not to blame."""
+    errors = [failure.error for failure in failures if failure.error is not None]
+    if errors and len(failures) == len(task.cohort):
+        errors[0].add_note(f"Raised in round {task.round + 1} by all of the clients asked.")
+        raise errors[0]
+
+
+def warn_of_failures(failures: list[Failure], task: Task) -> None:
+    """Say that some failed, to whoever runs the training."""
+    errors = [failure.error for failure in failures if failure.error is not None]
+    what = type(errors[0]).__name__ if errors else "no reply"
+    warnings.warn(
+        f"Round {task.round + 1}: some clients failed ({what}), and count as zeros in a sum that "
+        "is divided by a fixed number. This warning has no noise; keep it from those whom privacy "
+        "is to protect from. Later failures go without a word.",
+        RuntimeWarning,
+        stacklevel=3,
+    )

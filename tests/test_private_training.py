@@ -163,6 +163,24 @@ def test_defaults_move_with_the_unit_of_privacy():
     assert classifier(rows, logit_adjustment=0.3)._resolve_loss().logit_adjustment == 0.3
 
 
+@pytest.mark.parametrize("trust", ["local", "distributed", "server"])
+def test_automatic_steps_keep_their_noise_small(trust):
+    X, y, clients = data()
+    options = {"n_rounds": 16, "hidden_layer_sizes": (40,)}
+    # Gradients are clipped to nothing beside the noise, so that noise is all that moves.
+    noisy = ExampleLevelDP(4e4, clip_norm=1e-3, trust=trust, n_honest=4, **ROWS)
+    model = classifier(noisy, **options).fit(X, y, clients=clients)
+    still = classifier(noisy, learning_rate=1e-12, **options).fit(X, y, clients=clients)
+    assert np.std(model.theta_ - still.theta_) == pytest.approx(0.02 * 4, rel=0.15)
+    # With little noise they are as long as they may be.
+    little = clone(noisy).set_params(noise_multiplier=40.0)
+    one, other = (
+        classifier(little, learning_rate=rate).fit(X, y, clients=clients).theta_
+        for rate in ("auto", 4.0)
+    )
+    np.testing.assert_array_equal(one, other)
+
+
 def test_auto_is_what_it_says_it_is():
     X, y, clients = data()
     given = {"logit_adjustment": 0.6, "client_gamma": 1.0, "learning_rate": 0.1}

@@ -167,7 +167,10 @@ def model_of(case: Case, n_clients: int) -> Any:
         )
     if case.method == FIXED:
         privacy = mechanism_of(case.set, epsilon=case.epsilon)
-        return kind(privacy=privacy, random_state=case.seed, **params)
+        averaged = 50 if chosen.unit == "example" else 1  # as ExampleLevelDP advises
+        return kind(
+            (16,), average_rounds=averaged, privacy=privacy, random_state=case.seed, **params
+        )
     setting = Setting(*case.setting)
     noise = noise_for(case.set, case.epsilon, setting.n_rounds, n_clients)
     privacy = mechanism_of(case.set, noise=noise, clip_norm=setting.clip_norm, trust=case.trust)

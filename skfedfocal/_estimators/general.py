@@ -66,8 +66,9 @@ class FederatedClassifier(BaseFederatedClassifier):
     batch_size : int, default=32
         Rows of a step of local SGD.
     learning_rate : float or "auto", default="auto"
-        Length of a step of local SGD. "auto" is 0.1, and 2 under `ExampleLevelDP`, whose steps are
-        few, of many rows each, and clipped.
+        Length of a step of local SGD. "auto" is 0.1, and under `ExampleLevelDP`, whose steps are
+        few, of many rows each, and clipped, 4, or as much less as keeps the noise of a step at
+        0.02 a parameter.
     momentum : float, default=0.0
         Momentum of local SGD, in [0, 1); it starts anew each round.
     weight_decay : float, default=0.0

@@ -149,9 +149,12 @@ def _client_gamma(settings: Any) -> float:
 
 
 def learning_rate_of(settings: Any) -> float:
-    """Length of a step: "auto" is long where each is a mean of clipped gradients of many rows."""
+    """Length of a step: "auto" is long where each is a mean of clipped gradients of many rows.
+
+    Such a one is the longest; how much noise there is says how much shorter it must be.
+    """
     if settings.learning_rate == "auto":
-        return 2.0 if getattr(settings.privacy, "unit", None) == "example" else 0.1
+        return 4.0 if getattr(settings.privacy, "unit", None) == "example" else 0.1
     return float(settings.learning_rate)
 
 

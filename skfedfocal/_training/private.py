@@ -31,6 +31,7 @@ from skfedfocal.privacy._plan import PrivacyPlan, PrivateStep
 from skfedfocal.selection import Selection
 
 _COUNTS = 3  # the stream of noise on label counts; others are those of the engines
+_STEP_NOISE = 0.02  # standard deviation of a parameter's share of it; docs/decisions.md
 _ROUNDING = 1e-6  # of an epsilon that was calibrated to be the target
 
 
@@ -77,6 +78,8 @@ class PrivateTraining:
         What will have been spent after each of these rounds.
     n_colluders : int or None
         Under secure sums, clients that may know their own noise and take it off; None without.
+    shortens : bool
+        Whether steps are as much shorter as the noise asks for.
     """
 
     mechanism: Mechanism
@@ -87,6 +90,7 @@ class PrivateTraining:
     n_clients: int
     epsilons: list[float]
     n_colluders: int | None = None
+    shortens: bool = False
 
     # -- before the first round ----------------------------------------------------------------
 
@@ -152,6 +156,7 @@ class PrivateTraining:
                 stacklevel=6,
             )
         found = cls(mechanism, plan, ledger, counts, allowed, n_clients, epsilons, n_colluders)
+        found.shortens = settings.learning_rate == "auto"
         if asks and (allowed or counts is None):
             found.counts = found._released_counts(engine, setup)
         return found
@@ -188,7 +193,17 @@ class PrivateTraining:
         """The plan of clients, who clip rows where rows are protected."""
         if self.mechanism.unit == "client":
             return plan
-        return replace(plan, private=self.plan.step, denominators=self._denominators())
+        denominators, rate = self._denominators(), plan.learning_rate
+        rate = min(rate, self._longest(denominators)) if self.shortens else rate
+        own = replace(plan, private=self.plan.step, denominators=denominators)
+        return replace(own, learning_rate=rate)
+
+    def _longest(self, denominators: NDArray[np.float64]) -> float:
+        """Longest step whose noise is small."""
+        total = self.plan.step.total
+        noise = np.hypot(total.client_noise * self.n_clients**0.5, total.server_noise)
+        divisor = denominators.sum() if self.mechanism.trust == "local" else denominators[0]
+        return float(_STEP_NOISE * divisor / noise) if noise else np.inf
 
     def _denominators(self) -> NDArray[np.float64]:
         """What each client divides by: its own expected batch, or that of all together."""

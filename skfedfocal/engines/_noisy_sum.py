@@ -40,7 +40,7 @@ class _Around(Engine):
         return self.within.way
 
     @property
-    def asked(self) -> Traffic:  # type: ignore[override]
+    def asked(self) -> Traffic:
         """What questions and masks have cost since somebody last looked."""
         return self.within.asked
 

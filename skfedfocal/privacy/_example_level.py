@@ -56,9 +56,10 @@ class ExampleLevelDP(Mechanism):
     rows at one site only have the epsilon that is reported. The denominator is never the exact
     number of rows, of which neighbours differ.
 
-    A setting for all seasons, from epsilon 3 up: one hidden layer of 16, 100 rounds of one step,
-    learning rate 2, `sampling_rate=0.3`, `clip_norm=1.0`; at epsilon 1, fewer steps and a learning
-    rate of 0.3. A setting that was tuned on the data costs more than it shows.
+    A setting for all seasons: one hidden layer of 16, ``average_rounds=50``, which takes noise off
+    for nothing, and the defaults, whose steps are the shorter the more noise there is; what it
+    comes to beside tuned ones is in docs/privacy.md. A setting that was tuned on the data costs
+    more than it shows.
 
     References
     ----------

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from skfedfocal._estimators.classifier_cv import FedFocalClassifierCV
     from skfedfocal._estimators.client_column import ClientColumn
     from skfedfocal._estimators.files import load_model, save_model
+    from skfedfocal._show_versions import show_versions
 
 __all__ = [
     "ClientColumn",
@@ -32,6 +33,7 @@ __all__ = [
     "quantity_skew_partition",
     "save_model",
     "shard_partition",
+    "show_versions",
 ]
 
 
@@ -49,4 +51,8 @@ def __getattr__(name: str) -> Any:
         from skfedfocal._estimators import files
 
         return getattr(files, name)
+    if name == "show_versions":
+        from skfedfocal._show_versions import show_versions
+
+        return show_versions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,7 +21,6 @@ from sklearn.base import clone
 from torch import nn
 
 from skfedfocal import (
-    FederatedClassifier,
     FederatedTrainingError,
     FedFocalClassifier,
     load_model,

@@ -17,8 +17,8 @@ from faults import FAULTS, outcome  # noqa: E402
 PAGE = ROOT / "docs" / "faults.md"
 HEAD = """# Faults
 
-Written by `python tools/faults.py`; do not edit. Every line happened, and ended as it is named; the tests
-let it happen again. After an error the estimator and the data are as they were.
+Written by `python tools/faults.py`; do not edit. Every line happened, and ended as it is named; the
+tests let it happen again. After an error the estimator and the data are as they were.
 
 What sites add to this (one that dies, is late, comes back, or sends nonsense) is in
 [deployment.md](deployment.md#what-failures-look-like).

@@ -278,6 +278,11 @@ def parts_of(estimator: Any) -> tuple[Any, BaseFederatedClassifier]:
             "Over sites, the estimator must be a classifier of skfedfocal, or a Pipeline of one "
             f"StandardScaler or FederatedStandardScaler and such a classifier; got {estimator!r}."
         )
+    if classifier.privacy is not None:
+        raise TypeError(
+            f"privacy={type(classifier.privacy).__name__}(...) trains in one process so far, not "
+            "over sites."
+        )
     if not classifier.over_sites:
         raise TypeError(
             f"{type(classifier).__name__} searches in one process, not over sites; there, or "

@@ -143,6 +143,22 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
         rows = self._validate_input(X, in_fit=True)
         return rows, [rows.dtype] * rows.shape[1]
 
+    def _seen_as(self, dtypes: list[Any]) -> list[Any]:
+        if self.strategy in ("mean", "median"):
+            return super()._seen_as(dtypes)
+        numbers = {dtype.kind for dtype in dtypes} <= set("biuf")
+        return [np.result_type(*dtypes) if numbers else np.dtype(object)] * len(dtypes)
+
+    def _state(self) -> dict[str, Any]:
+        state = super()._state()
+        state.pop("indicator_", None)
+        return state | {"dtype_": self._fit_dtype.str} if "statistics_" in state else {}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        dtype = np.dtype(state["dtype_"])
+        self._learn_types(About([dtype] * int(state["n_features_in_"]), 0))
+        super()._restore({name: value for name, value in state.items() if name != "dtype_"})
+
     def _learn(self, about: About) -> Learning:
         self._learn_types(about)
         if self.strategy == "constant":

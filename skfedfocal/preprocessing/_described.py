@@ -87,6 +87,26 @@ def rebuild_step(described: dict[str, Any]) -> Any:
     return step
 
 
+def tried_step(step: Any, rows: Any) -> Any:
+    """Two rows of zeros after a fitted step; of an encoder, after two of its first categories."""
+    if isinstance(step, str) or step is None:
+        return rows
+    if isinstance(step, Pipeline):
+        for _, part in step.steps:
+            rows = tried_step(part, rows)
+        return rows
+    if rows.shape[1] != step.n_features_in_:
+        raise ValueError(f"{type(step).__name__} is given {rows.shape[1]} columns.")
+    if isinstance(step, ColumnTransformer):
+        for _, part, columns in step.transformers_:
+            if not _is_passed(part):
+                tried_step(part, np.zeros((2, np.size(columns))))
+        return np.zeros((2, len(step.get_feature_names_out())))
+    if isinstance(step, FederatedOneHotEncoder | FederatedOrdinalEncoder):
+        rows = np.array([[values[0] for values in step.categories_]] * 2, object)
+    return step.transform(rows)
+
+
 def unfitted(described: dict[str, Any]) -> dict[str, Any]:
     """The same without what was learned."""
     if "steps" in described:

@@ -672,6 +672,10 @@ def test_a_checkpoint_of_other_sites_or_rows_is_refused(scaled, tmp_path):
     other = data | {"west": (X[:-5], y[:-5])}
     with pytest.raises(ValueError, match="rows of the sites"):
         federate(SimulatedSites(other, module=double_mlp), classifier(), checkpoint=path)
+    before, same_sizes = path.read_bytes(), data | {"west": (X + 1, y)}
+    with pytest.raises(ValueError, match="a hash of them"):
+        federate(SimulatedSites(same_sizes, module=double_mlp), classifier(), checkpoint=path)
+    assert path.read_bytes() == before
 
 
 def test_a_damaged_checkpoint_is_refused_and_not_overwritten(scaled, tmp_path):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skfedfocal._data.differences import NOTHING, most, of_columns, of_kinds, usual_kinds
 from skfedfocal._version import __version__
 
 
@@ -85,68 +85,47 @@ def check_fits(
 
 
 def _about_columns(sites: list[Site]) -> list[str]:
-    """Columns that are missing or besides, against those that at least half of the sites have."""
-    problems = []
-    for site in sites:
-        names = site.facts["columns"] or []
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            problems.append(f"{site.name!r} has more than one column called {twice}")
-    usual = _most([site.facts["columns"] is None for site in sites])
-    for site in sites:
-        if (site.facts["columns"] is None) != usual:
-            no = "names" if usual else "no names"
-            problems.append(f"{site.name!r} has {no} of columns, unlike others")
+    """Columns that some lack, or have besides."""
+    usual = most([site.facts["columns"] is None for site in sites])
+    no = "names" if usual else "no names"
+    problems = [
+        f"{site.name!r} has {no} of columns, unlike others"
+        for site in sites
+        if (site.facts["columns"] is None) != usual
+    ]
     if problems:
         return problems
-    if usual:
-        shape = _most([tuple(site.facts["row_shape"]) for site in sites])
-        return [
-            f"{site.name!r} has rows of shape {tuple(site.facts['row_shape'])}, others {shape}"
-            for site in sites
-            if tuple(site.facts["row_shape"]) != shape
-        ]
-    counts = Counter(name for site in sites for name in site.facts["columns"])
-    for site in sites:
-        there = site.facts["columns"]
-        lacks = [name for name, n in counts.items() if 2 * n >= len(sites) and name not in there]
-        more = [name for name in there if 2 * counts[name] < len(sites)]
-        said = [f"lacks {lacks}"] * bool(lacks) + [f"has {more} besides"] * bool(more)
-        if said:
-            problems.append(f"{site.name!r} {' and '.join(said)}")
-    return problems
+    if not usual:
+        return of_columns({repr(site.name): site.facts["columns"] for site in sites})
+    shape = most([tuple(site.facts["row_shape"]) for site in sites])
+    return [
+        f"{site.name!r} has rows of shape {tuple(site.facts['row_shape'])}, others {shape}"
+        for site in sites
+        if tuple(site.facts["row_shape"]) != shape
+    ]
 
 
-_KINDS = {**dict.fromkeys("biuf", "numbers"), **dict.fromkeys("mM", "dates"), "": "nothing"}
+_KINDS = {**dict.fromkeys("biuf", "numbers"), **dict.fromkeys("mM", "dates"), "": NOTHING}
+_REMEDIES = {
+    "dates": "make numbers of them, such as days since a date, or leave the columns out",
+    "texts": "encode them (FederatedOneHotEncoder, FederatedOrdinalEncoder)",
+}
 
 
 def _about_types(sites: list[Site], prepared: bool, used: set[str] | None) -> list[str]:
     """Columns of another type than elsewhere, and of types that nothing can be done with."""
-    kinds = {site.name: _kinds_by_column(site) for site in sites}
-    usual = {}
-    for column in kinds[sites[0].name]:
-        if used is not None and column not in used:
-            continue
-        found = [kinds[site.name][column] for site in sites]
-        usual[column] = _most([kind for kind in found if kind != "nothing"] or ["nothing"])
-    problems = []
-    for site in sites:
-        by_kind: dict[tuple[str, str], list[Any]] = {}
-        for column, kind in kinds[site.name].items():
-            if column in usual and kind not in (usual[column], "nothing"):
-                by_kind.setdefault((kind, usual[column]), []).append(column)
-        for (kind, other), columns in by_kind.items():
-            problems.append(f"{site.name!r} has {kind} in {columns}, others {other}")
+    kinds = {repr(site.name): _kinds_by_column(site) for site in sites}
+    usual = {
+        column: kind
+        for column, kind in usual_kinds(kinds).items()
+        if used is None or column in used
+    }
+    problems = of_kinds(kinds, usual)
     for kind, remedy in _REMEDIES.items():
         columns = [column for column, found in usual.items() if found == kind]
         if columns and not (kind == "texts" and prepared):
             problems.append(f"the columns {columns} have {kind}, which are no numbers: {remedy}")
     return problems
-
-
-_REMEDIES = {
-    "dates": "make numbers of them, such as days since a date, or leave the columns out",
-    "texts": "encode them (FederatedOneHotEncoder, FederatedOrdinalEncoder)",
-}
 
 
 def _kinds_by_column(site: Site) -> dict[Any, str]:
@@ -158,7 +137,7 @@ def _kinds_by_column(site: Site) -> dict[Any, str]:
 
 def _about_labels(sites: list[Site], allowed: NDArray[Any] | None) -> list[str]:
     texts = [site.facts["classes"].dtype.kind == "U" for site in sites]
-    usual, problems = _most(texts), []
+    usual, problems = most(texts), []
     for site, is_text in zip(sites, texts, strict=True):
         labels = site.facts["classes"].tolist()
         if is_text != usual:
@@ -207,8 +186,3 @@ def table_of(sites: list[Site]) -> tuple[list[str] | None, list[Any]]:
         if "" in found and dtypes[-1].kind in "biu":
             dtypes[-1] = np.dtype(np.float64)
     return names, dtypes
-
-
-def _most(values: list[Any]) -> Any:
-    """The value that occurs most often; the first one of several."""
-    return Counter(values).most_common(1)[0][0]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from skfedfocal._data.clients import ClientLayout, check_order
 from skfedfocal._data.inputs import refuse_partitions
+from skfedfocal._data.not_numbers import check_frame
 from skfedfocal._data.queries import PlainRows, Query, settle
 
 T = TypeVar("T")
@@ -89,8 +90,12 @@ class FittedByQuestions:
 
 
 def check_rows(X: Any, clients: Any) -> None:
-    """Raise ValueError where X is partitions, or clients' labels say that ids are of other rows."""
+    """Raise ValueError where X is partitions or a frame with columns of dates or of one name.
+
+    And where the labels of clients say that ids are of other rows.
+    """
     refuse_partitions(X)
+    check_frame(X)
     check_order(X, clients)
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.clients import is_missing
-from skfedfocal._data.not_numbers import refuse_times
 from skfedfocal._data.queries import Query
 from skfedfocal._sklearn import InvalidParameterError
 from skfedfocal.preprocessing._ask import About, FittedByQuestions, Learning
@@ -36,7 +35,6 @@ class EncodesCategories(FittedByQuestions):
     min_rows: int
 
     def _look(self, X: Any) -> tuple[Any, list[Any]]:
-        refuse_times(X)
         validate_data(self, X, skip_check_array=True)
         columns, *_ = self._check_X(X, ensure_all_finite="allow-nan")
         dtypes = [column.dtype for column in columns]

@@ -12,7 +12,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.clients import is_missing
-from skfedfocal._data.not_numbers import refuse_times
 from skfedfocal._data.quantiles import column_quantiles
 from skfedfocal._data.queries import ColumnSums, Query
 from skfedfocal._disclosure import VALUE_COUNTS
@@ -138,7 +137,6 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
         return self
 
     def _look(self, X: Any) -> tuple[Any, list[Any]]:
-        refuse_times(X)
         validate_data(self, X, skip_check_array=True)
         rows = self._validate_input(X, in_fit=True)
         return rows, [rows.dtype] * rows.shape[1]

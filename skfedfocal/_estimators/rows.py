@@ -66,7 +66,7 @@ def encoded(
         known = present if classes is None else np.unique(classes)
     unknown = np.setdiff1d(present, known)
     if len(unknown):
-        who = "; ".join(_with_owners(label, y, layout) for label in unknown[:_SHOWN])
+        who = "; ".join(_with_owners(label, y, layout) for label in unknown[:_SHOWN].tolist())
         raise ValueError(f"y has classes {unknown!r} that are not among {known!r}: {who}.")
     if len(known) < 2:
         raise ValueError(

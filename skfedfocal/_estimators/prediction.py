@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from skfedfocal._data.inputs import ACCEPTED, check_finite, plain
+from skfedfocal._data.inputs import ACCEPTED, check_finite, numbers, plain
 from skfedfocal._data.not_numbers import naming_what_is_no_number
 from skfedfocal._estimators.posterior import PosteriorModule
 from skfedfocal._indices import row_dtype
@@ -231,7 +231,7 @@ default=None
         """What the module gives, of shape (n_samples, n_classes), where the module is."""
         check_is_fitted(self)
         with naming_what_is_no_number(X):
-            X = validate_data(self, plain(X, "X"), reset=False, **ACCEPTED)
+            X = numbers(validate_data(self, plain(X, "X"), reset=False, **ACCEPTED))
         if X.shape[1:] != self.row_shape_:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but those of fit had {self.row_shape_}."

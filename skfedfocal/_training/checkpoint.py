@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -110,7 +111,8 @@ def _same(some: Any, other: Any) -> bool:
     """Whether two values are written alike: also arrays that JSON could not hold, of dates say."""
     arrays: list[dict[str, NDArray[Any]]] = [{}, {}]
     facts = [to_plain(v, found) for v, found in zip((some, other), arrays, strict=True)]
-    return facts[0] == facts[1] and all(
+    # As texts: NaN is the same as NaN here.
+    return json.dumps(facts[0]) == json.dumps(facts[1]) and all(
         one.dtype == two.dtype and np.array_equal(one, two)
         for one, two in zip(arrays[0].values(), arrays[1].values(), strict=True)
     )

@@ -1,8 +1,9 @@
 """What privacy costs: ``python -m benchmarks.privacy``.
 
-``table`` (the default) trains what is missing of the table of docs/privacy.md and writes the page;
-single scores are kept in results/privacy.jsonl, so that a run that was stopped goes on. ``page``
-writes the page from benchmarks/privacy/scores.csv alone. ``cost`` prints CPU milliseconds of a
+``table`` (the default) trains what is missing of the tables of docs/privacy.md and writes the page;
+single scores are kept in results/privacy.jsonl, so that a run that was stopped goes on.
+``hospitals`` measures beside published figures. ``page`` writes the page from scores.csv and
+hospitals.csv beside this file alone. ``cost`` prints CPU milliseconds of a
 round, private and not.
 """
 
@@ -16,7 +17,8 @@ import pandas as pd
 
 from benchmarks.privacy.cases import PRIVATE_SETS
 from benchmarks.privacy.cost import cost
-from benchmarks.privacy.page import PAGE, SUMMARY, write
+from benchmarks.privacy.hospitals import hospitals
+from benchmarks.privacy.page import HOSPITALS, PAGE, SUMMARY, write
 from benchmarks.privacy.runs import measure, summary
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="?", choices=("table", "page", "cost"), default="table")
+    parser.add_argument(
+        "what", nargs="?", choices=("table", "hospitals", "page", "cost"), default="table"
+    )
     folder = Path(os.environ.get("SKFEDFOCAL_DATA", "../shared/data"))
     parser.add_argument("--data", type=Path, default=folder, help="folder of the data sets")
     parser.add_argument("--sets", nargs="+", choices=PRIVATE_SETS, default=list(PRIVATE_SETS))
@@ -43,7 +47,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.what == "table":
         measure(options.sets, options.results, options.data, options.seeds, options.processes)
         summary(list(PRIVATE_SETS), options.results, options.seeds).to_csv(SUMMARY, index=False)
-    write(pd.read_csv(SUMMARY))
+    if options.what in ("table", "hospitals"):
+        hospitals(options.data, 10).to_csv(HOSPITALS, index=False)
+    write(pd.read_csv(SUMMARY), pd.read_csv(HOSPITALS))
     print(f"wrote {PAGE}")
 
 

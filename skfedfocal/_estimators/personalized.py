@@ -31,6 +31,8 @@ from skfedfocal._estimators.rows import checked_rows, encoded
 from skfedfocal._sklearn import HasMethods, Interval, _fit_context
 from skfedfocal._steps import last_step, to_last_step, with_last_step
 from skfedfocal._threads import one_thread
+from skfedfocal._training.parts import learning_rate_of
+from skfedfocal._training.parts import learning_rate_of
 from skfedfocal._training.personal import personalize
 from skfedfocal.engines import ENGINES
 from skfedfocal.engines._in_process import InProcessEngine
@@ -112,7 +114,8 @@ class PersonalizedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     out, which speaks for it in the choice: gains are underrated.
 
     A model of the client's own is trained without noise, whatever `privacy` the global one was
-    trained with: such an estimator is refused.
+    trained with: such an estimator is refused, unless it is fitted and frozen, so that somebody
+    has thought of where the models stay.
 
     References
     ----------
@@ -354,11 +357,12 @@ default="client"
                 "estimator must be a federated classifier of skfedfocal, or a pipeline that ends "
                 f"in one; got {self.estimator!r}."
             )
-        if getattr(last, "privacy", None) is not None:
+        if last.privacy is not None and not frozen:
             raise ValueError(
                 f"{type(last).__name__}(privacy=...) cannot go with PersonalizedClassifier: models "
                 "of the clients' own are trained without noise, and would be in one object with "
-                "it. Fit the global model alone, and personalize it where each client's rows are."
+                "it. Fit the global model alone, and personalize it, in a FrozenEstimator, where "
+                "each client's rows are."
             )
         if not frozen:
             hand_on(inner, "fit", X, y, clients=clients, sample_weight=weight)
@@ -368,7 +372,7 @@ default="client"
         codes = encoded(y, layout, None, last.classes_)[1].astype(np.int64)
         n_classes = len(last.classes_)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        rate = last.learning_rate if self.learning_rate is None else self.learning_rate
+        rate = learning_rate_of(last) if self.learning_rate is None else self.learning_rate
         tuning = tuning_of(last, shares, self.n_folds, self.n_epochs, rate, seed)
         theta = torch.from_numpy(last.theta_)
         module = deepcopy(last.module_).train()

@@ -349,7 +349,7 @@ def test_refuses_to_put_models_without_noise_beside_a_private_one():
 
     X, y, clients = opposite(20)
     private = FedFocalClassifier((4,), n_rounds=2, privacy=ExampleLevelDP(noise_multiplier=1.0))
-    with pytest.raises(ValueError, match="privacy.*PersonalizedClassifier"):
+    with pytest.raises(ValueError, match="cannot go with PersonalizedClassifier"):
         PersonalizedClassifier(private).fit(X, y, clients=clients)
     private.fit(X, y, clients=clients)
     mine = clients == "a"

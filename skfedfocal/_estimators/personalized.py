@@ -32,7 +32,6 @@ from skfedfocal._sklearn import HasMethods, Interval, _fit_context
 from skfedfocal._steps import last_step, to_last_step, with_last_step
 from skfedfocal._threads import one_thread
 from skfedfocal._training.parts import learning_rate_of
-from skfedfocal._training.parts import learning_rate_of
 from skfedfocal._training.personal import personalize
 from skfedfocal.engines import ENGINES
 from skfedfocal.engines._in_process import InProcessEngine

@@ -193,7 +193,8 @@ def alone(model: Any, of: Rows, rng: np.random.Generator) -> None:
 
 
 def engines(model: Any, of: Rows, rng: np.random.Generator) -> None:
-    if isinstance(model, FedFocalClassifierCV) or model.learning_rate > 0.1:
+    rate = 0.1 if model.learning_rate == "auto" else model.learning_rate
+    if isinstance(model, FedFocalClassifierCV) or rate > 0.1:
         return alone(model, of, rng)  # the choice, or a wild training, multiplies roundings
     models = [
         clone(model)

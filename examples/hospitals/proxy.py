@@ -46,8 +46,7 @@ def make_proxy(superlink: str, ca: str) -> Starlette:
                 headers=_passed_on(request.headers),
                 content=await request.body(),
             )
-        except httpx.TransportError:
-            # Sites try again after 502, 503 and 504, and give up for good after any other.
+        except httpx.TransportError:  # SuperNodes try again after 502, but give up after 500
             return Response(status_code=502)
         return Response(answer.content, answer.status_code, _passed_on(answer.headers))
 

@@ -53,25 +53,13 @@ class Checkpoint:
         with _locked(Path(path)):
             yield cls(Path(path))
 
-    def begin(
-        self,
-        identity: Mapping[str, Any],
-        seed: int,
-        client_ids: NDArray[Any],
-        data: str | None,
-    ) -> None:
-        """Say what the training is, by name; one that began as another is refused.
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Refuse a training that began as another.
 
         Parameters
         ----------
         identity : mapping
-            What must be the same for the training to go on: parameters, data and so on.
-        seed : int
-            Of the training.
-        client_ids : ndarray of shape (n_clients,)
-            The clients.
-        data : str or None
-            Digest of the rows.
+            What must be the same for the training to go on: parameters, data and so on, by name.
 
         Raises
         ------
@@ -86,6 +74,28 @@ class Checkpoint:
                     f"The checkpoint {self.path} was written with {name} {_short(old)}, but now it "
                     f"is {_short(new)}; use the same, or another file."
                 )
+
+    def begin(
+        self,
+        identity: Mapping[str, Any],
+        seed: int,
+        client_ids: NDArray[Any],
+        data: str | None,
+    ) -> None:
+        """Say what the training is, by name; one that began as another is refused.
+
+        Parameters
+        ----------
+        identity : mapping
+            As in `check`.
+        seed : int
+            Of the training.
+        client_ids : ndarray of shape (n_clients,)
+            The clients.
+        data : str or None
+            Digest of the rows.
+        """
+        self.check(identity)
         self._written = {"identity": dict(identity), "seed": seed}
         self._clients, self._data = client_ids, data
         if not self._stored:  # the seed must outlive a crash in the first round

@@ -319,6 +319,11 @@ def parts_of(estimator: Any) -> tuple[list[tuple[str, Any]], BaseFederatedClassi
             "classifier behind transformers of skfedfocal.preprocessing, StandardScaler or "
             f"ColumnTransformers of these: {problem}. Got {estimator!r}."
         )
+    if classifier.privacy is not None:
+        raise TypeError(
+            f"privacy={type(classifier.privacy).__name__}(...) trains in one process so far, not "
+            "over sites."
+        )
     if not classifier.over_sites:
         raise TypeError(
             f"{type(classifier).__name__} searches in one process, not over sites; there, or "

@@ -347,8 +347,11 @@ class Files:
             raise Wrong(
                 f"file {number}, {damage.__name__}: {type(error).__name__}: {error}"
             ) from error
-        with warnings.catch_warnings(action="ignore"):
-            sound(model, self.X)  # another model, but one
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                sound(model, self.X)  # another model, but one
+        except Exception as error:
+            raise Wrong(f"file {number}, {damage.__name__}: read, and then {error!r}") from error
         return f"read: {damage.__name__}"
 
 

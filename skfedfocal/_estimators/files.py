@@ -154,8 +154,13 @@ def _tried(estimator: Any) -> Any:
         [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     )
     steps = [step for step in steps if step not in (None, "passthrough")]
-    if not all(hasattr(step, "theta_") or hasattr(step, "n_features_in_") for step in steps):
+    fitted = [hasattr(step, "theta_") or hasattr(step, "n_features_in_") for step in steps]
+    if not any(fitted):
         return estimator
+    if not all(fitted):
+        raise ModelFileError(
+            "Some steps of the pipeline in the file are fitted, and others are not."
+        )
     with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
         first = steps[0]
         rows = np.zeros((2, *getattr(first, "row_shape_", (first.n_features_in_,))))
@@ -167,7 +172,8 @@ def _tried(estimator: Any) -> Any:
             shape = (2, *np.shape(step.classes_))
             if probabilities.shape != shape or not np.isfinite(probabilities).all():
                 raise ModelFileError("The model in the file gives no probabilities of its classes.")
-            step.predict(rows)
+            if not np.isin(step.predict(rows), step.classes_).all():
+                raise ModelFileError("The model in the file predicts what is none of its classes.")
     return estimator
 
 

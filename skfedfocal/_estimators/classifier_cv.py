@@ -55,6 +55,15 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
+    numeric_encoding : {"auto", "standard", "piecewise_linear"}, NumericEncoding or None, \
+default="auto"
+        What columns become before the MLP, from sums over the clients: "standard" is mean 0 and
+        standard deviation 1; "auto" that where columns are not of order 1, and nothing for rows of
+        more than 256 columns; "piecewise_linear" has beside it how far into each of 16 bins between
+        quantiles a value is; None is rows as they are. An object from `skfedfocal.encodings` says
+        more. Sparse rows, rows of several dimensions and those for a `module` of one's own stay as
+        they are, and are refused where an encoding is named. The first call of `fit` or
+        `partial_fit` settles it for those that go on from it.
     gammas : sequence, default=(1.0, 0.0, 0.5, 2.0, 5.0)
         Focusing parameters to choose from, each a number of at least 0 or one such number for each
         class, as `FedFocalClassifier` takes it. The first is kept unless another is better by more
@@ -160,7 +169,12 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
-        The trained module, in evaluation mode.
+        The trained module, in evaluation mode, behind the encoder if there is one: it takes rows as
+        they are in X.
+    encoder_ : RowEncoder or None
+        What rows go through before the MLP; None where they stay as they are.
+    encoding_ : str or None
+        The encoding that it is of, in words.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
     n_features_in_ : int
@@ -204,6 +218,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         hidden_layer_sizes: Any = (100,),
         *,
         module: Any = None,
+        numeric_encoding: Any = "auto",
         gammas: Any = (1.0, 0.0, 0.5, 2.0, 5.0),
         class_weights: Any = ("balanced",),
         logit_adjustment: float = 0.6,
@@ -234,6 +249,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
             module=module,
+            numeric_encoding=numeric_encoding,
             client_gamma=client_gamma,
             strategy=strategy,
             aggregation=aggregation,

@@ -27,6 +27,15 @@ class FederatedClassifier(BaseFederatedClassifier):
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
+    numeric_encoding : {"auto", "standard", "piecewise_linear"}, NumericEncoding or None, \
+default="auto"
+        What columns become before the MLP, from sums over the clients: "standard" is mean 0 and
+        standard deviation 1; "auto" that where columns are not of order 1, and nothing for rows of
+        more than 256 columns; "piecewise_linear" has beside it how far into each of 16 bins between
+        quantiles a value is; None is rows as they are. An object from `skfedfocal.encodings` says
+        more. Sparse rows, rows of several dimensions and those for a `module` of one's own stay as
+        they are, and are refused where an encoding is named. The first call of `fit` or
+        `partial_fit` settles it for those that go on from it.
     loss : str or Loss, default="cross_entropy"
         "cross_entropy", "focal", "ldam", "logit_adjusted", "sample_dependent_focal" or an object
         from `skfedfocal.losses`.
@@ -119,7 +128,12 @@ class FederatedClassifier(BaseFederatedClassifier):
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
-        The trained module, in evaluation mode.
+        The trained module, in evaluation mode, behind the encoder if there is one: it takes rows as
+        they are in X.
+    encoder_ : RowEncoder or None
+        What rows go through before the MLP; None where they stay as they are.
+    encoding_ : str or None
+        The encoding that it is of, in words.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
     training_state_ : dict
@@ -167,6 +181,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         hidden_layer_sizes: Any = (100,),
         *,
         module: Any = None,
+        numeric_encoding: Any = "auto",
         loss: Any = "cross_entropy",
         class_weight: Any = None,
         client_gamma: float = 0.0,
@@ -196,6 +211,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
             module=module,
+            numeric_encoding=numeric_encoding,
             client_gamma=client_gamma,
             strategy=strategy,
             aggregation=aggregation,

@@ -16,7 +16,8 @@ from skfedfocal._data.not_numbers import naming_what_is_no_number
 from skfedfocal._indices import row_dtype
 from skfedfocal._module import build_module, load_flat
 from skfedfocal._threads import one_thread
-from skfedfocal.engines import dense_rows
+from skfedfocal.encodings import EncodedModule, RowEncoder
+from skfedfocal.engines import module_rows
 from skfedfocal.losses import Loss
 
 _PREDICT_VALUES = 1 << 18  # features per block of prediction: activations stay in the cache
@@ -32,6 +33,8 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
     class_prior_: NDArray[np.float64] | None
     class_weight_: NDArray[np.float64] | None
     decision_prior_: NDArray[np.float64] | None
+    encoder_: RowEncoder | None
+    encoding_: str | None
     loss_: Loss
     loss_constants_: NDArray[np.float64] | None
     hidden_layer_sizes_: tuple[int, ...]
@@ -170,22 +173,28 @@ default="population"
 
     @property
     def module_(self) -> nn.Module:
-        """The trained module, in evaluation mode; made from `theta_` where it was not kept."""
+        """The trained module, in evaluation mode, behind the encoder of its rows if it has one."""
         check_is_fitted(self)
+        module = self._trained()
+        return module if self.encoder_ is None else EncodedModule(self.encoder_, module).eval()
+
+    # -- how -----------------------------------------------------------------------------------
+
+    def _trained(self) -> nn.Module:
+        """The module of encoded rows, made from `theta_` where it was not kept."""
         module = self.__dict__.get("_module")
         if module is None:
+            encoder = self.encoder_
             module = build_module(
                 self._made_from,
                 self.hidden_layer_sizes_,
-                self.row_shape_,
+                self.row_shape_ if encoder is None else (encoder.n_outputs,),
                 len(self.classes_),
                 self.seed_,
             )
             load_flat(module, torch.from_numpy(self.theta_))
             self._module = module.eval()
         return module
-
-    # -- how -----------------------------------------------------------------------------------
 
     def _log_posterior(self, X: Any) -> Tensor:
         """Log-probabilities of shape (n_samples, n_classes), on the CPU."""
@@ -206,16 +215,17 @@ default="population"
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but those of fit had {self.row_shape_}."
             )
-        module = self.module_
+        module, encoder = self._trained(), self.encoder_
         parameter = next(module.parameters())
         names = getattr(self, "feature_names_in_", None)
         check_finite(X, parameter.dtype, names)
         dtype = row_dtype(module, X, names)
-        n_at_once = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
+        row_values = int(np.prod(X.shape[1:])) if encoder is None else encoder.n_outputs
+        n_at_once, device = max(1, _PREDICT_VALUES // max(1, row_values)), parameter.device
         with torch.no_grad():
             return torch.cat(
                 [
-                    module(dense_rows(X, slice(i, i + n_at_once), dtype, parameter.device))
+                    module(module_rows(X, slice(i, i + n_at_once), dtype, device, encoder))
                     for i in range(0, X.shape[0], n_at_once)
                 ]
             )

@@ -15,6 +15,7 @@ from skfedfocal._data.queries import ColumnSums
 from skfedfocal._disclosure import RECALLS, SINGLE, VALIDATION_LOSS, WEIGHTS, check_compatible
 from skfedfocal._focus import Focus
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
+from skfedfocal.encodings import ENCODINGS, NumericEncoding, resolve_encoding
 from skfedfocal.engines import Hits
 from skfedfocal.losses import LOSSES, Loss
 from skfedfocal.privacy import SecureAggregation
@@ -40,6 +41,8 @@ class Parts:
         Whether rows are held out to validate on.
     secure : SecureAggregation or None
         The terms of secure sums; None where the server sees each client's update.
+    encoding : NumericEncoding or None
+        What columns go through before the module.
     """
 
     loss: Loss
@@ -50,6 +53,7 @@ class Parts:
     focus: Focus | None
     early_stopping: bool
     secure: SecureAggregation | None = None
+    encoding: NumericEncoding | None = None
 
     @property
     def discloses(self) -> Mapping[str, frozenset[str]]:
@@ -61,6 +65,7 @@ class Parts:
             "aggregation": self.aggregation.discloses,
             "client_gamma": _FOCUSED if self.focus else _UNFOCUSED,
             "early_stopping": _VALIDATED if self.early_stopping else frozenset(),
+            "numeric_encoding": self.encoding.discloses if self.encoding else frozenset(),
         }
         if self.secure is None:
             return told
@@ -120,6 +125,7 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
         focus=replace(focus, client_gamma=gamma) if focus is not None and gamma > 0 else None,
         early_stopping=settings.early_stopping,
         secure=secure,
+        encoding=resolve_encoding(settings.numeric_encoding),
     )
 
 
@@ -175,6 +181,7 @@ def disclosure_table() -> str:
         "class_weight": CLASS_WEIGHTS,
         "selection": SELECTIONS,
         "aggregation": AGGREGATORS,
+        "numeric_encoding": ENCODINGS,
     }
     for param, known in registries.items():
         rows += [(f'{param}="{name}"', part().discloses) for name, part in known.items()]

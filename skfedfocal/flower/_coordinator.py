@@ -20,12 +20,14 @@ from torch import nn
 from skfedfocal._data.moments import Moments, column_moments, standard_scale
 from skfedfocal._data.queries import Sizes, settle
 from skfedfocal._estimators.base import BaseFederatedClassifier
+from skfedfocal._estimators.encoding import check_same, encoding_of, in_words
 from skfedfocal._estimators.scales import warn_if_unscaled
 from skfedfocal._module import module_name, takes_indices, widths
 from skfedfocal._module_check import check_module
 from skfedfocal._plain import to_plain
 from skfedfocal._training.assembly import Setup, n_selected
 from skfedfocal._training.parts import check_cohorts
+from skfedfocal.encodings import NumericEncoding
 from skfedfocal.engines import Engine, Traffic, Unanswered
 from skfedfocal.flower._engine import GridEngine
 from skfedfocal.flower._exchange import NoReply, ask
@@ -161,9 +163,21 @@ class Coordinator:
         before, total = getattr(classifier, "theta_", None), None
         try:
             total = self._prepare(engine)
+            engine.asked = Traffic()  # so far it was no part of the classifier's training
+            encoding = self._encode(engine, row_shape, go_on)
+            setup_with = partial(
+                Setup,
+                classes,
+                names,
+                row_shape,
+                data,
+                min_clients=self.min_clients,
+                encoding=in_words(encoding),
+                encoder=engine.task["encoder"],
+            )
             classifier._train_over(
                 partial(self._connect, engine),
-                partial(Setup, classes, names, row_shape, data, min_clients=self.min_clients),
+                setup_with,
                 classifier.n_rounds,
                 go_on=go_on,
                 checkpoint=self.checkpoint,
@@ -174,7 +188,8 @@ class Coordinator:
                     "rows (a hash of them)": data,
                 },
             )
-            warn_if_unscaled(classifier.history_["loss"][0], len(classes))
+            is_encoded = classifier.encoder_ is not None
+            warn_if_unscaled(classifier.history_["loss"][0], len(classes), encoded=is_encoded)
         except Unanswered as error:
             raise SiteError(f"Round 0 failed: {error}.") from error
         finally:
@@ -191,16 +206,31 @@ class Coordinator:
         engine.task.update(mean=mean, scale=scale)
         return total
 
+    def _encode(
+        self, engine: GridEngine, row_shape: tuple[int, ...], go_on: bool
+    ) -> NumericEncoding | None:
+        """Tell the engine what rows go through before the module: as before, or from sums."""
+        classifier = self.classifier
+        dense = not any(site.facts["sparse"] for site in self.sites)
+        encoding = encoding_of(classifier, row_shape, dense=dense)
+        if go_on:
+            check_same(classifier.encoding_, in_words(encoding))
+            engine.task["encoder"] = classifier.encoder_
+        elif encoding is not None:
+            engine.task["encoder"] = settle(encoding.questions(row_shape[0]), engine.ask)
+        return encoding
+
     def _connect(self, engine: GridEngine, setup: Setup, module: nn.Module) -> tuple[Engine, Loss]:
         kind = torch.int64 if takes_indices(module) else next(module.parameters()).dtype
-        probe = torch.zeros((2, *setup.row_shape), dtype=kind)
+        probe = torch.zeros((2, *setup.module_shape), dtype=kind)
         check_module(module, probe, len(setup.classes))
         engine.task["seed"] = setup.seed
         if self.classifier.early_stopping:
             engine.task["validation_fraction"] = float(self.classifier.validation_fraction)
             if self.secure is None:  # else it is known of all rows only
+                asked, engine.asked = engine.asked, Traffic()
                 engine.extent = engine.ask_each(Sizes())  # of those left to train on
-        engine.asked = Traffic()  # so far it was no part of the classifier's training
+                engine.asked = asked  # here nobody needs to ask for that
         return engine, self.classifier._resolve_loss()
 
     def _classes(self, go_on: bool) -> NDArray[Any]:
@@ -255,6 +285,7 @@ class Coordinator:
                 "seed": None,
                 "mean": None,
                 "scale": None,
+                "encoder": None,
                 "validation_fraction": None,
             },
             timeout=self.timeout,

@@ -87,7 +87,7 @@ def test_cuts_of_many_ranks_are_asked_for_in_answers_of_bounded_size():
         return answer
 
     found = settle(column_cuts(32), ask)
-    assert max(sizes) <= 1 << 16
+    assert max(sizes) <= 1 << 17
     assert_array_equal(found, np.quantile(X, np.arange(33) / 32, axis=0, method="lower"))
 
 
@@ -371,7 +371,7 @@ def test_a_client_with_another_unit_is_not_silent():
     X, y, clients = raw_columns()
     X = X / X.std(0).clip(1e-9)
     X[clients == 1, 0] *= 1e4
-    with pytest.warns(UserWarning, match=r"In column\(s\) 0 of X half of the rows lie within"):
+    with pytest.warns(UserWarning, match=r"X has the value .* in column 0: so far from the rest"):
         FedFocalClassifier(**SMALL).fit(X, y, clients=clients)
     with warnings.catch_warnings(action="error"):
         FedFocalClassifier(numeric_encoding="piecewise_linear", **SMALL).fit(X, y, clients=clients)

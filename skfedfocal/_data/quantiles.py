@@ -2,8 +2,8 @@
 
 Doubles in the order of their values are whole numbers in the order of their bits. So the search for
 the k-th smallest value of a column is one among whole numbers below 2 ** 64: each question splits
-what is left into 256 parts, and after eight there is one number. Where many are sought, an answer
-would be large, so that each question splits into fewer parts, and there are more of them.
+what is left into 256 parts, and after eight there is one number. Of the many that cut columns into
+bins an answer would be large, so that each question may split into fewer parts, and there are more.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 _PARTS = 256
 _FEWEST_PARTS = 16
-_ANSWER_VALUES = 1 << 16  # of a question that splits into more than the fewest parts
+_ANSWER_VALUES = 1 << 17  # of a question that splits into more than the fewest parts
 _SIGN = np.uint64(1 << 63)
 _LARGEST = np.finfo(np.float64).max
 
@@ -83,15 +83,15 @@ def column_cuts(n_bins: int) -> Generator[Query, Array, Array]:
     # In whole numbers: a share times a number of rows may be a little less than the number it is.
     last = np.maximum(np.rint(n).astype(np.int64) - 1, 0)
     ranks = np.arange(n_bins + 1)[:, None] * last // n_bins + 1
-    found = yield from _order_statistics(ranks.astype(np.float64))
+    n_parts = min(_PARTS, max(_FEWEST_PARTS, _ANSWER_VALUES // ranks.size))
+    found = yield from _order_statistics(ranks.astype(np.float64), n_parts)
     return np.where(n > 0, found, np.nan)
 
 
-def _order_statistics(ranks: Array) -> Generator[Query, Array, Array]:
+def _order_statistics(ranks: Array, n_parts: int = _PARTS) -> Generator[Query, Array, Array]:
     """The values of these ranks, from 1 on, in each column: (n_ranks, n_features)."""
     low = np.full(ranks.shape, _key(np.array(-_LARGEST)))
     high = np.full(ranks.shape, _key(np.array(_LARGEST)))
-    n_parts = min(_PARTS, max(_FEWEST_PARTS, _ANSWER_VALUES // ranks.size))
     parts = np.arange(1, n_parts, dtype=np.uint64)[:, None, None]
     while (low < high).any():
         step = (high - low) // np.uint64(n_parts) + np.uint64(1)

@@ -282,8 +282,6 @@ class BaseFederatedClassifier(FederatedTrainer):
             names = getattr(self, "feature_names_in_", None)
             loss = self.history_["loss"][0]
             warn_if_unscaled(loss, len(classes), X, names, encoded=encoder is not None)
-            if encoder is not None:
-                warn_if_squeezed(X, encoder, names)
 
     def _encoder(
         self, encoding: NumericEncoding | None, given: FederatedRows, go_on: bool
@@ -294,12 +292,16 @@ class BaseFederatedClassifier(FederatedTrainer):
             return self.encoder_, Traffic()
         if encoding is None:
             return None, Traffic()
-        check_finite(given.X, given.dtype, getattr(self, "feature_names_in_", None))
+        names = getattr(self, "feature_names_in_", None)
+        check_finite(given.X, given.dtype, names)
         engine, wanted = self._secured(LoopEngine(nn.Identity(), given)), self.clients_per_round
         n_clients = given.layout.n_clients
         secure = resolve_secure(self.secure_aggregation)
         check_cohorts(secure, engine.sizes, n_selected(wanted, n_clients), wanted)
-        return settle(encoding.questions(given.X.shape[1]), engine.ask), engine.asked
+        encoder = settle(encoding.questions(given.X.shape[1]), engine.ask)
+        if encoder is not None:
+            warn_if_squeezed(given.X, encoder, names)
+        return encoder, engine.asked
 
     def _engine_for(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Engine:
         return self._secured(self._open_engine(module, rows, setup))

@@ -33,8 +33,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
-    numeric_encoding : {"auto", "standard", "piecewise_linear"}, NumericEncoding or None, \
-default="auto"
+    numeric_encoding : str, NumericEncoding or None, default="auto"
         What columns become before the MLP, from sums over the clients: "standard" is mean 0 and
         standard deviation 1; "auto" that where columns are not of order 1, and nothing for rows of
         more than 256 columns; "piecewise_linear" has beside it how far into each of 16 bins between
@@ -161,7 +160,7 @@ default="auto"
     rows, its training loss, with ``client_gamma > 0`` its recall and, with class weights, the mean
     weight of its rows (with two classes this tells how many rows of each it has), every round; with
     ``class_weight="balanced"`` also, once, the number of rows of each class summed over all
-    clients; and with a `numeric_encoding` sums of columns, for "piecewise_linear" quantiles as well.
+    clients; with a `numeric_encoding` also sums of columns, and for "piecewise_linear" quantiles.
 
     Class weights are weights of rows: a client's objective is the weighted mean over its rows, and
     the client counts by the sum of their weights. With client focusing, probabilities are about the

@@ -27,8 +27,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
-    numeric_encoding : {"auto", "standard", "piecewise_linear"}, NumericEncoding or None, \
-default="auto"
+    numeric_encoding : str, NumericEncoding or None, default="auto"
         What columns become before the MLP, from sums over the clients: "standard" is mean 0 and
         standard deviation 1; "auto" that where columns are not of order 1, and nothing for rows of
         more than 256 columns; "piecewise_linear" has beside it how far into each of 16 bins between

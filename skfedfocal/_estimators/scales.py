@@ -89,13 +89,16 @@ def warn_if_squeezed(X: Any, encoder: RowEncoder, names: NDArray[Any] | None = N
     squeezed = np.flatnonzero((share > 0) & (share < _SQUEEZED))
     if not len(squeezed):
         return
-    named = ", ".join(f"{j if names is None else repr(names[j])}" for j in squeezed[:_SHOWN])
-    more = f" and {len(squeezed) - _SHOWN} more" if len(squeezed) > _SHOWN else ""
+    j = squeezed[0]
+    values = X[:, j].astype(np.float64)
+    value = values[np.abs(values - encoder.mean[j]).argmax()]
+    column = f"{j}" if names is None else f"{j} ({names[j]!r})"
+    more = f", as have {len(squeezed) - 1} more columns" if len(squeezed) > 1 else ""
     warnings.warn(
-        f"In column(s) {named}{more} of X half of the rows lie within "
-        f"{_SQUEEZED:.0%} of a standard deviation, for few values, or a client with another unit, "
-        "are far from the rest: standardised, the others are all but equal. Mend them, take "
-        "logarithms, or use numeric_encoding='piecewise_linear'.",
+        f"X has the value {value:g} in column {column}{more}: so far from the rest that half of "
+        f"the rows lie within {_SQUEEZED:.0%} of a standard deviation, and become all but "
+        "equal. If it is a mistake, mend it or leave its row out; if a client has another unit, "
+        "convert it; else take logarithms, or use numeric_encoding='piecewise_linear'.",
         UserWarning,
         stacklevel=5,
     )

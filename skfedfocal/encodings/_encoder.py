@@ -56,19 +56,20 @@ class RowEncoder(Component):
 
     def encode(self, x: Tensor) -> Tensor:
         """Rows (n, n_features) of floats as (n, n_outputs), in their type."""
-        arrays = (torch.as_tensor(getattr(self, name)) for name in _ARRAYS)
-        return _encode(x, *arrays, self.bound, self.height)
+        arrays = {name: torch.as_tensor(getattr(self, name)) for name in _ARRAYS}
+        return _encode(x, self.bound, self.height, **arrays)
 
 
 def _encode(
     x: Tensor,
+    bound: float | None,
+    height: float,
+    *,
     mean: Tensor,
     scale: Tensor,
     column: Tensor,
     low: Tensor,
     width: Tensor,
-    bound: float | None,
-    height: float,
 ) -> Tensor:
     z = (x - mean.to(x)) / scale.to(x)
     if bound is not None:
@@ -99,7 +100,7 @@ class EncodedModule(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Logits of rows (n, n_features)."""
-        arrays = [self.get_buffer(name) for name in _ARRAYS]
-        numbers = rows if rows.is_floating_point() else rows.to(arrays[0].dtype)
-        x = _encode(numbers, *arrays, self.bound, self.height)
+        arrays = {name: self.get_buffer(name) for name in _ARRAYS}
+        numbers = rows if rows.is_floating_point() else rows.to(arrays["mean"].dtype)
+        x = _encode(numbers, self.bound, self.height, **arrays)
         return self.module(x.to(next(self.module.parameters()).dtype))

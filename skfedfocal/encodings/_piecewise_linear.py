@@ -35,7 +35,7 @@ class PiecewiseLinearEncoding(NumericEncoding):
     height : float, default=0.5
         What a bin that a value is beyond becomes, above 0. The lower, the slower are bins learned,
         beside the standardised columns.
-    bound : float or None, default=3.0
+    bound : float or None, default=10.0
         What standardised columns approach but do not reach, above 0; None for no bound.
 
     Notes
@@ -79,7 +79,7 @@ class PiecewiseLinearEncoding(NumericEncoding):
         "bound": [Interval(Real, 0, None, closed="neither"), None],
     }
 
-    def __init__(self, n_bins: int = 16, height: float = 0.5, bound: float | None = 3.0):
+    def __init__(self, n_bins: int = 16, height: float = 0.5, bound: float | None = 10.0):
         self.n_bins = n_bins
         self.height = height
         self.bound = bound

@@ -30,12 +30,8 @@ from skfedfocal import (
 from skfedfocal._data.quantiles import CountsBelow, column_cuts
 from skfedfocal._data.queries import settle
 from skfedfocal._sklearn import InvalidParameterError
-from skfedfocal.encodings import (
-    EncodedModule,
-    PiecewiseLinearEncoding,
-    RowEncoder,
-    StandardEncoding,
-)
+from skfedfocal.encodings import PiecewiseLinearEncoding, StandardEncoding
+from skfedfocal.encodings._encoder import EncodedModule, RowEncoder
 from skfedfocal.preprocessing._ask import settle_here
 
 tables = hnp.arrays(

@@ -25,7 +25,8 @@ from skfedfocal._threads import one_thread
 from skfedfocal._training.assembly import Setup, n_selected
 from skfedfocal._training.parts import check_cohorts
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
-from skfedfocal.encodings import ENCODINGS, NumericEncoding, RowEncoder
+from skfedfocal.encodings import ENCODINGS, NumericEncoding
+from skfedfocal.encodings._encoder import RowEncoder
 from skfedfocal.engines import ENGINES, Engine, LoopEngine, Traffic
 from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.losses import Loss

@@ -29,12 +29,10 @@ class FederatedClassifier(BaseFederatedClassifier):
         is in the type of its parameters.
     numeric_encoding : str, NumericEncoding or None, default="auto"
         What columns become before the MLP, from sums over the clients: "standard" is mean 0 and
-        standard deviation 1; "auto" that where columns are not of order 1, and nothing for rows of
-        more than 256 columns; "piecewise_linear" has beside it how far into each of 16 bins between
-        quantiles a value is; None is rows as they are. An object from `skfedfocal.encodings` says
-        more. Sparse rows, rows of several dimensions and those for a `module` of one's own stay as
-        they are, and are refused where an encoding is named. The first call of `fit` or
-        `partial_fit` settles it for those that go on from it.
+        deviation 1; "auto" that where columns are not of order 1, up to 256 of them;
+        "piecewise_linear" adds how far into each of 16 bins between quantiles a value is; None is
+        rows as they are. So are sparse rows, those of more dimensions, and those for a `module` of
+        one's own, to which only "auto" and None go. Objects: `skfedfocal.encodings`.
     loss : str or Loss, default="cross_entropy"
         "cross_entropy", "focal", "ldam", "logit_adjusted", "sample_dependent_focal" or an object
         from `skfedfocal.losses`.
@@ -127,12 +125,9 @@ class FederatedClassifier(BaseFederatedClassifier):
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
-        The trained module, in evaluation mode, behind the encoder if there is one: it takes rows as
-        they are in X.
+        The trained module, in evaluation mode, behind the encoder if there is one.
     encoder_ : RowEncoder or None
         What rows go through before the MLP; None where they stay as they are.
-    encoding_ : str or None
-        The encoding that it is of, in words.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
     training_state_ : dict

@@ -16,7 +16,7 @@ from skfedfocal._data.not_numbers import naming_what_is_no_number
 from skfedfocal._indices import row_dtype
 from skfedfocal._module import build_module, load_flat
 from skfedfocal._threads import one_thread
-from skfedfocal.encodings import EncodedModule, RowEncoder
+from skfedfocal.encodings._encoder import EncodedModule, RowEncoder
 from skfedfocal.engines import module_rows
 from skfedfocal.losses import Loss
 

@@ -18,7 +18,7 @@ from skfedfocal._indices import row_dtype
 from skfedfocal._module import takes_indices
 from skfedfocal._module_check import check_module
 from skfedfocal._sklearn import InvalidParameterError, _check_sample_weight
-from skfedfocal.encodings import RowEncoder
+from skfedfocal.encodings._encoder import RowEncoder
 
 
 def checked_rows(

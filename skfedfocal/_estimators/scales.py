@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skfedfocal.encodings import RowEncoder
+from skfedfocal.encodings._encoder import RowEncoder
 
 # First-round losses, in units of log(n_classes): at most 1.1 on eleven sets with scaled columns; 3
 # and more on every set whose raw columns cost accuracy, and beyond 60 where one class was left.

@@ -19,7 +19,7 @@ from skfedfocal._module import flatten
 from skfedfocal._training.federation import Federation, ServerState
 from skfedfocal._training.parts import Parts, check_cohorts
 from skfedfocal._training.prior import estimate_class_prior
-from skfedfocal.encodings import RowEncoder
+from skfedfocal.encodings._encoder import RowEncoder
 from skfedfocal.engines import Engine
 
 Array = NDArray[np.float64]

@@ -5,20 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from skfedfocal._component import resolve
-from skfedfocal.encodings._encoder import EncodedModule, RowEncoder
 from skfedfocal.encodings._encoding import NumericEncoding
 from skfedfocal.encodings._piecewise_linear import PiecewiseLinearEncoding
 from skfedfocal.encodings._standard import StandardEncoding, StandardIfUnscaled
 
 __all__ = [
     "ENCODINGS",
-    "EncodedModule",
     "NumericEncoding",
     "PiecewiseLinearEncoding",
-    "RowEncoder",
     "StandardEncoding",
     "StandardIfUnscaled",
-    "resolve_encoding",
 ]
 
 ENCODINGS: dict[str, type[NumericEncoding]] = {

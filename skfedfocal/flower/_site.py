@@ -25,7 +25,7 @@ from skfedfocal._indices import row_dtype
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import build_module
 from skfedfocal._threads import one_thread
-from skfedfocal.encodings import RowEncoder
+from skfedfocal.encodings._encoder import RowEncoder
 from skfedfocal.engines import ENGINES, Engine, Failure, Model, Task, Updates
 from skfedfocal.engines._evaluate import ModelQuery
 

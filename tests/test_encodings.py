@@ -22,6 +22,7 @@ from skfedfocal import (
     FederatedClassifier,
     FedFocalClassifier,
     FedFocalClassifierCV,
+    PersonalizedClassifier,
     dirichlet_partition,
     iid_partition,
     load_model,
@@ -358,6 +359,29 @@ def test_under_secure_sums_the_encoder_is_that_of_sums():
     assert_allclose(secure.encoder_.scale, plain.encoder_.scale, rtol=1e-9)
     with pytest.raises(InvalidParameterError, match="secure_aggregation"):
         secure.fit(X, y, clients=clients % 2)
+
+
+@pytest.mark.parametrize("numeric_encoding", ENCODED, ids=str)
+def test_own_models_of_clients_see_encoded_rows(numeric_encoding):
+    X, y, clients = raw_columns()
+    model = FedFocalClassifier(numeric_encoding=numeric_encoding, **SMALL)
+    own = PersonalizedClassifier(model, random_state=0).fit(X, y, clients=clients)
+    assert own.estimator_.encoder_ is not None
+    assert own.predict_proba(X, clients=clients).shape == (len(X), 3)
+    assert own.score(X, y, clients=clients) > 0.4
+
+
+def test_private_training_asks_for_no_sums_of_columns():
+    pytest.importorskip("dp_accounting")
+    from skfedfocal.privacy import ExampleLevelDP
+
+    X, y, clients = raw_columns()
+    model = FedFocalClassifier(privacy=ExampleLevelDP(target_epsilon=8.0), **SMALL)
+    with warnings.catch_warnings(action="ignore"):
+        assert model.fit(X, y, clients=clients).encoder_ is None
+    for name in ("standard", "piecewise_linear"):
+        with pytest.raises(InvalidParameterError, match="numeric_encoding"):
+            clone(model).set_params(numeric_encoding=name).fit(X, y, clients=clients)
 
 
 # -- what is said --------------------------------------------------------------------------------

@@ -87,3 +87,10 @@ def test_sparse_rows_stay_as_they_are():
     assert there.encoder_ is None
     with pytest.raises(ValueError, match="sparse"):
         federate(SimulatedSites(tables), clone(MODEL).set_params(numeric_encoding="standard"))
+
+
+def test_a_site_with_another_unit_is_named():
+    X, y = columns()
+    X[SITES == "west", 1] *= 1e4
+    with pytest.warns(UserWarning, match=r"other units: 'west' in column 1"):
+        federate(SimulatedSites(by_site(X, y)), clone(MODEL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -13,10 +14,9 @@ from torch import nn
 from skfedfocal._class_weight import CLASS_WEIGHTS
 from skfedfocal._data.digest import digest
 from skfedfocal._data.inputs import as_before_on_error, as_rows, check_finite
-from skfedfocal._data.queries import settle
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._data.validation import validation_rows
-from skfedfocal._estimators.encoding import check_same, encoding_of, in_words
+from skfedfocal._estimators.encoding import encoder_of, encoding_of, in_words
 from skfedfocal._estimators.rows import checked_rows, encoded, rows_for
 from skfedfocal._estimators.scales import warn_if_squeezed, warn_if_unscaled
 from skfedfocal._estimators.training import FederatedTrainer
@@ -77,6 +77,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         "device": [str],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
+        "privacy": [HasMethods("plan"), None],
     }
 
     def __init__(
@@ -85,7 +86,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         *,
         module: Any,
         numeric_encoding: Any,
-        client_gamma: float,
+        client_gamma: Any,
         strategy: Any,
         aggregation: Any,
         selection: Any,
@@ -94,7 +95,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         n_rounds: int,
         n_local_epochs: int,
         batch_size: int,
-        learning_rate: float,
+        learning_rate: Any,
         momentum: float,
         weight_decay: float,
         average_rounds: int,
@@ -106,6 +107,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         device: str,
         verbose: int,
         random_state: Any,
+        privacy: Any = None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
@@ -131,6 +133,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
+        self.privacy = privacy
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -243,6 +246,11 @@ class BaseFederatedClassifier(FederatedTrainer):
     ) -> None:
         self._check_parts()  # a wrong parameter is found before the data are read
         X, y, sample_weight, clients = as_rows(X, y, sample_weight, clients)
+        if self.privacy is not None and sample_weight is not None:
+            raise ValueError(
+                f"privacy={type(self.privacy).__name__}(...) cannot go with sample_weight: weights "
+                "are relative to those of the client's other rows. Leave them out."
+            )
         X, y, weight, layout = checked_rows(self, X, y, sample_weight, clients, reset=not go_on)
         classes, codes = encoded(y, layout, classes, self.classes_ if go_on else None)
         needs_digest = self.early_stopping or checkpoint is not None
@@ -251,6 +259,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         given = FederatedRows(X, codes, weight, layout, len(classes), kind, cpu)
         encoding = encoding_of(self, X.shape[1:], dense=not sparse.issparse(X))
         encoder, asked = self._encoder(encoding, given, go_on)
+        known = classes, layout.ids, X.shape[1:], None if self.privacy else data
 
         def connect(setup: Setup, module: nn.Module) -> tuple[Engine, Loss]:
             rows = rows_for(self, module, given, setup.encoder)
@@ -260,15 +269,7 @@ class BaseFederatedClassifier(FederatedTrainer):
 
         self._train_over(
             connect,
-            lambda seed: Setup(
-                classes,
-                layout.ids,
-                X.shape[1:],
-                data,
-                seed,
-                encoding=in_words(encoding),
-                encoder=encoder,
-            ),
+            partial(Setup, *known, encoding=in_words(encoding), encoder=encoder),
             n_rounds,
             go_on=go_on,
             adds_rows=adds_rows,
@@ -279,7 +280,7 @@ class BaseFederatedClassifier(FederatedTrainer):
                 "rows (a hash of them)": data,
             },
         )
-        if not go_on:
+        if not go_on and self.privacy is None:
             names = getattr(self, "feature_names_in_", None)
             loss = self.history_["loss"][0]
             warn_if_unscaled(loss, len(classes), X, names, encoded=encoder is not None)
@@ -287,20 +288,15 @@ class BaseFederatedClassifier(FederatedTrainer):
     def _encoder(
         self, encoding: NumericEncoding | None, given: FederatedRows, go_on: bool
     ) -> tuple[RowEncoder | None, Traffic]:
-        """As it was if the training goes on, else from clients' sums; and what asking has cost."""
-        if go_on:
-            check_same(self.encoding_, in_words(encoding))
-            return self.encoder_, Traffic()
-        if encoding is None:
-            return None, Traffic()
+        """What rows go through, and what asking for it has cost."""
         names = getattr(self, "feature_names_in_", None)
-        check_finite(given.X, given.dtype, names)
-        engine, wanted = self._secured(LoopEngine(nn.Identity(), given)), self.clients_per_round
-        n_clients = given.layout.n_clients
-        secure = resolve_secure(self.secure_aggregation)
-        check_cohorts(secure, engine.sizes, n_selected(wanted, n_clients), wanted)
-        encoder = settle(encoding.questions(given.X.shape[1]), engine.ask)
-        if encoder is not None:
+        engine = self._secured(LoopEngine(nn.Identity(), given))
+        if encoding is not None and not go_on:
+            check_finite(given.X, given.dtype, names)
+            secure, wanted = resolve_secure(self.secure_aggregation), self.clients_per_round
+            check_cohorts(secure, engine.sizes, n_selected(wanted, len(engine.sizes)), wanted)
+        encoder = encoder_of(self, encoding, given.X.shape[1], engine.ask, go_on=go_on)
+        if encoder is not None and not go_on:
             warn_if_squeezed(given.X, encoder, names)
         return encoder, engine.asked
 

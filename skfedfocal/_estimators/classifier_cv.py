@@ -40,10 +40,9 @@ from skfedfocal.losses import LOSSES, FocalLoss, Loss
 class FedFocalClassifierCV(BaseFederatedClassifier):
     """Fed-Focal classifier that chooses gamma and class weights by federated cross-validation.
 
-    The validation rows stay on their clients: each client splits its own rows into folds, and only
-    sums over clients (hits and rows by class) make the score, the balanced accuracy. All candidates
-    and folds train side by side, which costs a fraction of a grid search. The best is then trained
-    on all rows.
+    Validation rows stay on their clients: each splits its own rows into folds, and only sums over
+    clients (hits and rows by class) make the score, the balanced accuracy. All candidates and folds
+    train side by side, for a fraction of a grid search; the best is then trained on all rows.
 
     Parameters
     ----------
@@ -58,9 +57,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     numeric_encoding : str, NumericEncoding or None, default="auto"
         What columns become before the MLP, from sums over the clients: "standard" is mean 0 and
         deviation 1; "auto" that where columns are not of order 1, up to 256 of them;
-        "piecewise_linear" adds how far into each of 16 bins between quantiles a value is; None is
-        rows as they are. So are sparse rows, those of more dimensions, and those for a `module` of
-        one's own, to which only "auto" and None go. Objects: `skfedfocal.encodings`.
+        "piecewise_linear" adds how far into each of 16 bins between quantiles a value is. None is
+        rows as they are; so is "auto" for sparse rows, more dimensions, a `module` of one's own and
+        under `privacy`, where others are refused. See `skfedfocal.encodings`.
     gammas : sequence, default=(1.0, 0.0, 0.5, 2.0, 5.0)
         Focusing parameters to choose from, each a number of at least 0 or one such number for each
         class, as `FedFocalClassifier` takes it. The first is kept unless another is better by more
@@ -127,7 +126,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         early stopping.
     tol : float, default=1e-4
         Fall of the validation loss that counts, at least 0. Only with early stopping.
-    engine : {"auto", "loop", "vectorized"}, default="auto"
+    engine : {"vectorized", "loop"}, default="vectorized"
         How clients are trained in this process. All give the same numbers; "loop" is slow and
         plain.
     device : str, default="auto"
@@ -167,8 +166,6 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         Rounds trained.
     module_ : torch.nn.Module
         The trained module, in evaluation mode, behind the encoder if there is one.
-    encoder_ : RowEncoder or None
-        What rows go through before the MLP; None where they stay as they are.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
     n_features_in_ : int
@@ -178,19 +175,16 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
 
     Notes
     -----
-    Besides what `FedFocalClassifier` discloses, the server sees the rows and hits by class, summed
-    over clients, of every candidate and fold. Secure sums are not offered: choose here, and train
-    with `FedFocalClassifier` and what was chosen.
+    Besides what `FedFocalClassifier` discloses, the server sees rows and hits by class, summed over
+    clients, of every candidate and fold. Secure sums are not offered: choose here, train with that.
 
     Examples
     --------
     >>> from sklearn.datasets import load_breast_cancer
-    >>> from sklearn.preprocessing import StandardScaler
     >>> from skfedfocal import FedFocalClassifierCV, iid_partition
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> X, clients = StandardScaler().fit_transform(X), iid_partition(y, 5, random_state=0)
     >>> model = FedFocalClassifierCV(gammas=(0.0, 2.0), n_rounds=5, random_state=0)
-    >>> model.fit(X, y, clients=clients).cv_results_["param_gamma"]
+    >>> model.fit(X, y, clients=iid_partition(y, 5, random_state=0)).cv_results_["param_gamma"]
     array([0., 2.])
     """
 
@@ -231,7 +225,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
-        engine: str = "auto",
+        engine: str = "vectorized",
         device: str = "auto",
         verbose: int = 0,
         random_state: Any = None,
@@ -280,6 +274,12 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     def _check_parts(self) -> None:
         if isinstance(self.cv, str):
             raise _wrong_cv(self.cv)
+        if self.privacy is not None:
+            raise InvalidParameterError(
+                f"privacy={type(self.privacy).__name__}(...) cannot go with "
+                "FedFocalClassifierCV: each score on validation rows is a release without noise. "
+                "Use FedFocalClassifier with parameters settled beforehand."
+            )
         if not len(self.gammas) or not len(self.class_weights):
             raise InvalidParameterError("gammas and class_weights must not be empty.")
         allowed = BaseFederatedClassifier._class_weight_constraint

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
-from skfedfocal.encodings import NumericEncoding, StandardIfUnscaled, resolve_encoding
+import numpy as np
+from numpy.typing import NDArray
+
+from skfedfocal._data.queries import Query, settle
+from skfedfocal._training.parts import encoding_wanted
+from skfedfocal.encodings import NumericEncoding, StandardIfUnscaled
+from skfedfocal.encodings._encoder import RowEncoder
 
 
 def encoding_of(
@@ -26,7 +33,7 @@ def encoding_of(
     ValueError
         If an encoding is asked for by name that such rows, or the module, cannot have.
     """
-    encoding = resolve_encoding(settings.numeric_encoding)
+    encoding = encoding_wanted(settings)
     if encoding is None:
         return None
     if settings.module is not None:
@@ -45,13 +52,30 @@ def encoding_of(
     )
 
 
-def check_same(before: str | None, now: str | None) -> None:
-    """Raise ValueError where a training is to go on with another encoding, both in words."""
+def encoder_of(
+    estimator: Any,
+    encoding: NumericEncoding | None,
+    n_features: int,
+    ask: Callable[[Query], NDArray[np.float64]],
+    *,
+    go_on: bool,
+) -> RowEncoder | None:
+    """What an encoding comes to: from clients' sums, or as it was where a training goes on.
+
+    Raises
+    ------
+    ValueError
+        If it was another encoding when the training began.
+    """
+    if not go_on:
+        return None if encoding is None else settle(encoding.questions(n_features), ask)
+    before, now = estimator.encoding_, in_words(encoding)
     if before != now:
         raise ValueError(
             f"numeric_encoding came to {before} when the training began, and now comes to {now}; "
             "use the same, or fit anew, without warm_start."
         )
+    return cast("RowEncoder | None", estimator.encoder_)
 
 
 def in_words(encoding: NumericEncoding | None) -> str | None:

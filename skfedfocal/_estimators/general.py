@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 from skfedfocal._component import resolve
 from skfedfocal._estimators.base import BaseFederatedClassifier
-from skfedfocal._sklearn import StrOptions
+from skfedfocal._sklearn import Interval, StrOptions
 from skfedfocal.losses import LOSSES, Loss
 
 
@@ -30,9 +31,9 @@ class FederatedClassifier(BaseFederatedClassifier):
     numeric_encoding : str, NumericEncoding or None, default="auto"
         What columns become before the MLP, from sums over the clients: "standard" is mean 0 and
         deviation 1; "auto" that where columns are not of order 1, up to 256 of them;
-        "piecewise_linear" adds how far into each of 16 bins between quantiles a value is; None is
-        rows as they are. So are sparse rows, those of more dimensions, and those for a `module` of
-        one's own, to which only "auto" and None go. Objects: `skfedfocal.encodings`.
+        "piecewise_linear" adds how far into each of 16 bins between quantiles a value is. None is
+        rows as they are; so is "auto" for sparse rows, more dimensions, a `module` of one's own and
+        under `privacy`, where others are refused. See `skfedfocal.encodings`.
     loss : str or Loss, default="cross_entropy"
         "cross_entropy", "focal", "ldam", "logit_adjusted", "sample_dependent_focal" or an object
         from `skfedfocal.losses`.
@@ -70,8 +71,9 @@ class FederatedClassifier(BaseFederatedClassifier):
         Passes of a client over its rows in a round.
     batch_size : int, default=32
         Rows of a step of local SGD.
-    learning_rate : float, default=0.1
-        Length of a step of local SGD.
+    learning_rate : float or "auto", default="auto"
+        Length of a step of local SGD. "auto" is 0.1, and 2 under `ExampleLevelDP`, whose steps are
+        few, of many rows each, and clipped.
     momentum : float, default=0.0
         Momentum of local SGD, in [0, 1); it starts anew each round.
     weight_decay : float, default=0.0
@@ -95,7 +97,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         `skfedfocal.privacy.SecureAggregation`, an object of which sets its terms. It excludes
         aggregations other than "mean", selections other than "uniform", and cohorts of fewer than
         3 clients. Needs the package cryptography (extra ``privacy``).
-    engine : {"auto", "loop", "vectorized"}, default="auto"
+    engine : {"vectorized", "loop"}, default="vectorized"
         How clients are trained in this process. All give the same numbers; "loop" is slow and
         plain.
     device : str, default="auto"
@@ -106,6 +108,11 @@ class FederatedClassifier(BaseFederatedClassifier):
         1 draws a progress bar, 2 prints a line a round.
     random_state : int, RandomState instance or None, default=None
         Seed of initial parameters, selection and shuffling.
+    privacy : ExampleLevelDP, ClientLevelDP or None, default=None
+        Differential privacy of single rows or of whole clients, from `skfedfocal.privacy`, which
+        the model and all that is known of its training then has; what it does not cover is refused.
+        Under `ExampleLevelDP`, `n_local_epochs` is the number of steps of a client in a round, each
+        on rows drawn by chance, and `batch_size` plays no part.
 
     Attributes
     ----------
@@ -132,6 +139,12 @@ class FederatedClassifier(BaseFederatedClassifier):
         Its trainable parameters as one vector.
     training_state_ : dict
         All that later rounds depend on, from which `warm_start` and `partial_fit` go on.
+    epsilon_, delta_ : float
+        What all that was released has spent. Only with `privacy`; then also ``epsilon`` by round in
+        `history_`, whose losses are NaN, and sizes of clients are noisy or NaN.
+    privacy_ : dict
+        The ledger that this was computed from, as JSON can hold it; `skfedfocal.privacy.Ledger`
+        reads it. Only with `privacy`.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -167,6 +180,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         "class_weight": BaseFederatedClassifier._class_weight_constraint,
         "secure_aggregation": BaseFederatedClassifier._secure_aggregation_constraint,
         "warm_start": ["boolean"],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "loss": [StrOptions(set(LOSSES)), Loss],
     }
 
@@ -187,7 +201,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
-        learning_rate: float = 0.1,
+        learning_rate: Any = "auto",
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         average_rounds: int = 1,
@@ -196,11 +210,12 @@ class FederatedClassifier(BaseFederatedClassifier):
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
         secure_aggregation: Any = False,
-        engine: str = "auto",
+        engine: str = "vectorized",
         device: str = "auto",
         warm_start: bool = False,
         verbose: int = 0,
         random_state: Any = None,
+        privacy: Any = None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -227,6 +242,7 @@ class FederatedClassifier(BaseFederatedClassifier):
             device=device,
             verbose=verbose,
             random_state=random_state,
+            privacy=privacy,
         )
         self.loss = loss
         self.class_weight = class_weight

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks._package import (
     crew_of_two,
@@ -86,6 +87,27 @@ def units() -> str:
     )
 
 
+def scale() -> str:
+    """What columns of a large scale cost where nothing is done about it."""
+    found = []
+    for load in (load_breast_cancer, load_wine):
+        X, y = load(return_X_y=True)
+        X, means = StandardScaler().fit_transform(X), []
+        for factor in (1, 2, 5, 10, 20):
+            scores = []
+            for seed in range(5):
+                A, B, a, b = train_test_split(factor * X, y, stratify=y, random_state=seed)
+                model = FedFocalClassifier(numeric_encoding=None, random_state=seed)
+                with warnings.catch_warnings(action="ignore"):
+                    scores.append(model.fit(A, a, clients=np.arange(len(a)) % 5).score(B, b))
+            means.append(f"{100 * np.mean(scores):.1f}")
+        found.append(f"{load.__name__.removeprefix('load_')} {', '.join(means)}")
+    return (
+        "balanced accuracy of columns with standard deviations of 1, 2, 5, 10 and 20: "
+        + "; ".join(found)
+    )
+
+
 def pool() -> str:
     """How many pieces of work begin while nobody reads the replies."""
     found = {}
@@ -132,7 +154,7 @@ def _milliseconds(work: Callable[[], object], n: int = 50) -> float:
     return (time.perf_counter() - began) / n * 1000
 
 
-FIGURES = {f.__name__: f for f in (validation, moments, calls, units, pool, load, tries)}
+FIGURES = {f.__name__: f for f in (validation, moments, calls, units, scale, pool, load, tries)}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or FIGURES:

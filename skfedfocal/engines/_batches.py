@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -144,8 +143,7 @@ class BlockRows:
     def batches(self, memory: Memory) -> Iterator[Batch]:
         """All batches in order; features are fetched for several steps at a time."""
         start = self.block.start
-        row_values = max(1, math.prod(self._rows.X.shape[1:]))
-        for lo, hi in _segments(start, max(1, _SEGMENT_VALUES // row_values)):
+        for lo, hi in _segments(start, max(1, _SEGMENT_VALUES // self._rows.row_values)):
             x = self._rows.features(self.block.places[start[lo] : start[hi]], memory)
             for step in range(lo, hi):
                 here = x[start[step] - start[lo] : start[step + 1] - start[lo]]

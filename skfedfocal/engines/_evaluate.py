@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
@@ -142,7 +141,7 @@ def _parts(
     owners = np.repeat(np.arange(len(clients)), sizes)
     places = np.arange(len(owners)) + np.repeat(offsets[clients] - np.cumsum(sizes) + sizes, sizes)
     memory = Memory()
-    n_at_once = max(256, _SEGMENT_VALUES // max(1, math.prod(rows.X.shape[1:])))
+    n_at_once = max(256, _SEGMENT_VALUES // rows.row_values)
     for lo in range(0, len(places), n_at_once):
         here, owner = places[lo : lo + n_at_once], owners[lo : lo + n_at_once]
         labels = rows.labels(here)

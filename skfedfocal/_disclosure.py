@@ -20,6 +20,7 @@ SINGLE_UPDATES = "update of each client"
 COLUMN_SUMS = "sums of columns, added up over the clients"
 COUNTS_BELOW = "rows with values below thresholds, summed over the clients"
 VALUE_COUNTS = "rows by value of a column, summed over the clients"
+CATEGORIES = "values of columns and rows by value, summed over the clients"
 HITS = "hits and rows by class, summed over the clients"
 
 FACTS = frozenset(
@@ -33,6 +34,7 @@ FACTS = frozenset(
         COLUMN_SUMS,
         COUNTS_BELOW,
         VALUE_COUNTS,
+        CATEGORIES,
         HITS,
     }
 )

@@ -162,14 +162,15 @@ def test_imputer_is_scikit_learns(X, seed, strategy, keep, kind):
     ),
     st.integers(0, 99),
     st.booleans(),
+    st.booleans(),
 )
-def test_most_frequent_is_scikit_learns(rows, seed, keep):
+def test_most_frequent_is_scikit_learns(rows, seed, keep, given):
     texts = np.array([[row[0]] for row in rows], object)
     numbers = np.array([[float(row[1])] for row in rows])
     numbers[seed % len(rows)] = np.nan
     for X, values in ((texts, ["c", "b", "a", "d"]), (numbers, [1, 2, 7])):
         params = {"strategy": "most_frequent", "keep_empty_features": keep}
-        ours = FederatedSimpleImputer(**params, categories=[values])
+        ours = FederatedSimpleImputer(**params, categories=[values] if given else None)
         ours.fit(X, clients=clients_of(X, seed))
         theirs = SimpleImputer(**params).fit(X)
         pd.testing.assert_series_equal(pd.Series(ours.statistics_), pd.Series(theirs.statistics_))
@@ -177,10 +178,10 @@ def test_most_frequent_is_scikit_learns(rows, seed, keep):
             assert_array_equal(ours.transform(X), theirs.transform(X))
 
 
-def test_most_frequent_needs_all_categories():
+def test_categories_of_the_most_frequent_value_have_to_be_all():
     X = np.array([["a"], ["b"]], object)
-    with pytest.raises(ValueError, match="needs categories"):
-        FederatedSimpleImputer(strategy="most_frequent").fit(X)
+    with pytest.raises(ValueError, match="for each column"):
+        FederatedSimpleImputer(strategy="most_frequent", categories=[["a"], ["b"]]).fit(X)
     with pytest.raises(ValueError, match="Column 0 of X has a value"):
         FederatedSimpleImputer(strategy="most_frequent", categories=[["a"]]).fit(X)
 

@@ -20,8 +20,8 @@ def naming_what_is_no_number(X: Any) -> Iterator[None]:
     Dates beside numbers are numbers to some libraries, of nanoseconds since 1970 or of
     microseconds, so that they are looked for first; words, only once there is an error.
     """
-    if is_frame := hasattr(X, "columns") and hasattr(X, "dtypes"):
-        _refuse_times(X)
+    is_frame = hasattr(X, "columns") and hasattr(X, "dtypes")
+    refuse_times(X)
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -37,7 +37,10 @@ def naming_what_is_no_number(X: Any) -> Iterator[None]:
         ) from error
 
 
-def _refuse_times(X: Any) -> None:
+def refuse_times(X: Any) -> None:
+    """Raise ValueError where a column of a frame has dates; it says which."""
+    if not (hasattr(X, "columns") and hasattr(X, "dtypes")):
+        return
     for i, (name, kind) in enumerate(zip(X.columns, list(X.dtypes), strict=True)):
         if _TIMES.search(str(kind).lower()):
             raise ValueError(

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from skfedfocal._class_weight import CLASS_WEIGHTS, ClassWeight, resolve_class_weight
 from skfedfocal._component import resolve
 from skfedfocal._data.queries import ColumnSums
-from skfedfocal._disclosure import RECALLS, SINGLE, VALIDATION_LOSS, WEIGHTS, check_compatible
+from skfedfocal._disclosure import (
+    CATEGORIES,
+    COLUMN_SUMS,
+    COUNTS_BELOW,
+    RECALLS,
+    SINGLE,
+    VALIDATION_LOSS,
+    VALUE_COUNTS,
+    WEIGHTS,
+    check_compatible,
+)
 from skfedfocal._focus import Focus
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
 from skfedfocal.engines import Hits
@@ -167,6 +177,22 @@ def check_cohorts(
     check_compatible({"secure_aggregation": {other: remedy}})
 
 
+# What stands before a classifier is above this room; a test compares with what its fits ask.
+_PREPROCESSING = {
+    'FederatedSimpleImputer(strategy="mean")': COLUMN_SUMS,
+    'FederatedSimpleImputer(strategy="median")': COUNTS_BELOW,
+    'FederatedSimpleImputer(strategy="most_frequent")': CATEGORIES,
+    'FederatedSimpleImputer(strategy="constant")': VALUE_COUNTS,
+    "FederatedRobustScaler": COUNTS_BELOW,
+    "FederatedMinMaxScaler": COUNTS_BELOW,
+    "FederatedMaxAbsScaler": COUNTS_BELOW,
+    "FederatedOneHotEncoder": CATEGORIES,
+    "FederatedOneHotEncoder(categories=[...])": VALUE_COUNTS,
+    "FederatedOrdinalEncoder": CATEGORIES,
+    "FederatedOrdinalEncoder(categories=[...])": VALUE_COUNTS,
+}
+
+
 def disclosure_table() -> str:
     """What each option tells the server beyond updates and losses, as a table in Markdown."""
     rows: list[tuple[str, frozenset[str]]] = []
@@ -186,6 +212,7 @@ def disclosure_table() -> str:
         ("early_stopping=True", _VALIDATED),
         ("FedFocalClassifierCV", Hits.discloses),
         ("FederatedStandardScaler", ColumnSums.discloses),
+        *((name, frozenset({fact})) for name, fact in _PREPROCESSING.items()),
     ]
     lines = ["| option | the server also sees |", "|---|---|"]
     lines += [f"| `{option}` | {'; '.join(sorted(facts)) or 'nothing'} |" for option, facts in rows]

@@ -1,7 +1,18 @@
 """Preprocessing from statistics that sites can share: sums, not rows."""
 
 from skfedfocal.preprocessing._imputer import FederatedSimpleImputer
+from skfedfocal.preprocessing._min_max_scaler import FederatedMaxAbsScaler, FederatedMinMaxScaler
+from skfedfocal.preprocessing._one_hot_encoder import FederatedOneHotEncoder
+from skfedfocal.preprocessing._ordinal_encoder import FederatedOrdinalEncoder
 from skfedfocal.preprocessing._robust_scaler import FederatedRobustScaler
 from skfedfocal.preprocessing._scaler import FederatedStandardScaler
 
-__all__ = ["FederatedRobustScaler", "FederatedSimpleImputer", "FederatedStandardScaler"]
+__all__ = [
+    "FederatedMaxAbsScaler",
+    "FederatedMinMaxScaler",
+    "FederatedOneHotEncoder",
+    "FederatedOrdinalEncoder",
+    "FederatedRobustScaler",
+    "FederatedSimpleImputer",
+    "FederatedStandardScaler",
+]

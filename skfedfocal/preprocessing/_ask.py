@@ -1,8 +1,15 @@
-"""Asking the clients of an array of rows, all in this process."""
+"""Fitting by questions: what a transformer is to be so, and the clients of an array of rows.
+
+A fit has two halves. `_look` is a client's: it checks rows and brings them into the form that
+questions are about. `_learn` is the server's: a generator that yields questions, receives sums, and
+sets what the fit learns; of the rows it knows no more than `About` says. In one process both
+halves are called one after the other; over sites each is called where it belongs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +20,45 @@ from skfedfocal._data.inputs import refuse_partitions
 from skfedfocal._data.queries import PlainRows, Query, settle
 
 T = TypeVar("T")
+Array = NDArray[np.float64]
+Learning = Generator[Query, Array, None]
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a table besides its sums.
+
+    Attributes
+    ----------
+    dtypes : list of numpy.dtype
+        Of each column.
+    n_rows : int
+        Over all clients.
+    """
+
+    dtypes: list[Any]
+    n_rows: int
+
+
+class FittedByQuestions:
+    """A transformer that learns from sums over clients, wherever these are."""
+
+    def _look(self, X: Any) -> tuple[Any, list[Any]]:
+        """Rows as questions see them, checked, and the type of each column.
+
+        It learns the number and names of columns.
+        """
+        raise NotImplementedError
+
+    def _learn(self, about: About) -> Learning:
+        """Ask, and set what is learned."""
+        raise NotImplementedError
+
+    def _fit_here(self, X: Any, clients: Any, sample_weight: Array | None = None) -> None:
+        """Fit on the rows of clients in this process."""
+        check_rows(X, clients)
+        rows, dtypes = self._look(X)
+        settle_here(self._learn(About(dtypes, rows.shape[0])), rows, clients, sample_weight)
 
 
 def check_rows(X: Any, clients: Any) -> None:
@@ -22,12 +68,19 @@ def check_rows(X: Any, clients: Any) -> None:
 
 
 def settle_here(
-    questions: Generator[Query, NDArray[np.float64], T],
+    questions: Generator[Query, Array, T],
     X: Any,
     clients: Any,
-    sample_weight: NDArray[np.float64] | None = None,
+    sample_weight: Array | None = None,
 ) -> T:
     """Put questions to the clients of X, each of which answers from its rows alone."""
     layout = ClientLayout.from_ids(clients, X.shape[0])
-    rows, everyone = PlainRows(X, None, sample_weight, layout), np.arange(layout.n_clients)
-    return settle(questions, lambda query: query.answers(rows, everyone).sum(0))
+    rows = PlainRows(X, None, sample_weight, layout)
+
+    def ask(query: Query) -> Array:
+        total = query.answers(rows, np.array([0]))[0]
+        for k in range(1, layout.n_clients):  # one by one: answers can be large
+            total = total + query.answers(rows, np.array([k]))[0]
+        return total
+
+    return settle(questions, ask)

@@ -9,44 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.impute import SimpleImputer
-from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.clients import is_missing
+from skfedfocal._data.not_numbers import refuse_times
 from skfedfocal._data.quantiles import column_quantiles
 from skfedfocal._data.queries import ColumnSums, Query
 from skfedfocal._disclosure import VALUE_COUNTS
 from skfedfocal._sklearn import InvalidParameterError, StrOptions, _fit_context
-from skfedfocal.preprocessing._ask import check_rows, settle_here
+from skfedfocal.preprocessing._ask import About, FittedByQuestions, Learning
+from skfedfocal.preprocessing._categories import ValueCounts, column_categories
 
 Array = NDArray[np.float64]
-
-
-class ValueCounts(Query):
-    """Rows of each of a column's agreed values, column after column: (sum of their numbers,).
-
-    Parameters
-    ----------
-    categories : list of lists
-        For each column the values that it may have.
-    """
-
-    discloses = frozenset({VALUE_COUNTS})
-
-    def __init__(self, categories: list[list[Any]]):
-        self.categories = categories
-
-    def answer(self, X: Any, y: Any, sample_weight: Array | None) -> Array:
-        """Count one client's rows."""
-        counts = [np.zeros(len(values)) for values in self.categories]
-        for j, values in enumerate(self.categories):
-            places = {value: place for place, value in enumerate(values)}
-            for value in X[:, j]:
-                if is_missing(value):
-                    continue
-                if value not in places:
-                    raise ValueError(f"Column {j} of X has a value that is not in its categories.")
-                counts[j][places[value]] += 1
-        return np.concatenate(counts)
 
 
 class Present(Query):
@@ -65,13 +39,13 @@ class Present(Query):
         return X.shape[0] - missing.astype(np.float64)
 
 
-class FederatedSimpleImputer(SimpleImputer):
+class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
     r"""Fill missing values with a statistic of their column, from each client's sums alone.
 
     The result is what `sklearn.impute.SimpleImputer` finds on all rows together: the mean from sums
     and numbers of values; the median from counts below thresholds, to the last bit; the most
-    frequent value from counts of values that are agreed beforehand; or a constant. NaN is what is
-    missing, and None among objects.
+    frequent value from counts of values; or a constant. NaN is what is missing, and None among
+    objects.
 
     Parameters
     ----------
@@ -80,9 +54,9 @@ class FederatedSimpleImputer(SimpleImputer):
     fill_value : str or numerical value, default=None
         The constant. None is 0 for numbers and "missing_value" for objects.
     categories : list of array-like, default=None
-        For each column the values that it may have, needed for "most_frequent": which values there
-        are is no sum, and so has to be known before clients can count. Of several that are as
-        frequent, the smallest is taken.
+        For each column the values that it may have, for "most_frequent": clients then count those,
+        in one question. None finds the values first, as `FederatedOneHotEncoder` does. Of several
+        that are as frequent, the smallest is taken.
     keep_empty_features : bool, default=False
         Whether columns without any value are kept, filled with 0 or the constant.
 
@@ -157,55 +131,76 @@ class FederatedSimpleImputer(SimpleImputer):
         Raises
         ------
         ValueError
-            If X is a dict of partitions, `clients` are in another order than its rows, or for
-            "most_frequent" `categories` are missing or lack a value.
+            If X is a dict of partitions or has a column of dates, `clients` are in another order
+            than its rows, or `categories` lack a value.
         """
-        check_rows(X, clients)
-        rows = self._validate_input(X, in_fit=True)
-        # What scikit-learn's transform needs besides, from the first row: types and names.
-        super().fit(_safe_indexing(X, [0]) if hasattr(X, "columns") else rows[[0]])
-        if self.strategy == "constant":
-            found = settle_here(self._constant(rows), rows, clients)
-        elif self.strategy == "most_frequent":
-            found = settle_here(self._most_frequent(rows), rows, clients)
-        else:
-            is_mean = self.strategy == "mean"
-            found = settle_here(_means() if is_mean else column_quantiles([0.5]), rows, clients)
-            found = found if is_mean else found[0]
-            if self.keep_empty_features:
-                found = np.where(np.isnan(found), 0, found)
-        self.statistics_ = found
+        self._fit_here(X, clients)
         return self
 
-    def _constant(self, X: Any) -> Generator[Query, Array, NDArray[Any]]:
-        fill = self.fill_value
+    def _look(self, X: Any) -> tuple[Any, list[Any]]:
+        refuse_times(X)
+        validate_data(self, X, skip_check_array=True)
+        rows = self._validate_input(X, in_fit=True)
+        return rows, [rows.dtype] * rows.shape[1]
+
+    def _learn(self, about: About) -> Learning:
+        self._learn_types(about)
+        if self.strategy == "constant":
+            self.statistics_ = yield from self._constant(about)
+        elif self.strategy == "most_frequent":
+            self.statistics_ = yield from self._most_frequent(about)
+        elif self.strategy == "mean":
+            self.statistics_ = self._kept((yield from _means()))
+        else:
+            self.statistics_ = self._kept((yield from column_quantiles([0.5]))[0])
+
+    def _learn_types(self, about: About) -> None:
+        """What scikit-learn's transform needs besides, from a row of such a table."""
+        names = getattr(self, "feature_names_in_", None)
+        super().fit(np.zeros((1, len(about.dtypes)), about.dtypes[0]))
+        if names is not None:
+            self.feature_names_in_ = names
+
+    def _kept(self, found: Array) -> Array:
+        return np.where(np.isnan(found), 0, found) if self.keep_empty_features else found
+
+    def _constant(self, about: About) -> Generator[Query, Array, NDArray[Any]]:
+        fill, dtype = self.fill_value, about.dtypes[0]
         if fill is None:
-            fill = "missing_value" if X.dtype.kind == "O" else 0
-        found = np.full(X.shape[1], fill, X.dtype)
+            fill = "missing_value" if dtype.kind == "O" else 0
+        found = np.full(len(about.dtypes), fill, dtype)
         if not self.keep_empty_features:
             there = yield Present()
             if not there.all():  # whole numbers are always there
                 found[there == 0] = np.nan
         return found
 
-    def _most_frequent(self, X: Any) -> Generator[Query, Array, NDArray[Any]]:
-        if sparse.issparse(X):
-            raise ValueError("The most frequent values need dense rows.")
-        if self.categories is None or len(self.categories) != X.shape[1]:
-            raise InvalidParameterError(
-                "strategy='most_frequent' needs categories: a list of values for each column of X, "
-                "which clients then count."
-            )
-        values = [sorted(np.asarray(column).tolist()) for column in self.categories]
-        counts = yield ValueCounts(values)
-        parts = np.split(counts, np.cumsum([len(column) for column in values])[:-1])
+    def _most_frequent(self, about: About) -> Generator[Query, Array, NDArray[Any]]:
+        counts = yield from self._value_counts(about)
         empty = 0 if self.keep_empty_features else np.nan
-        found = np.empty(len(values), object)
-        found[:] = [
-            column[part.argmax()] if part.any() else empty
-            for column, part in zip(values, parts, strict=True)
+        found = np.empty(len(counts), object)
+        for j, rows_of in enumerate(counts):
+            most = max(rows_of.values(), default=0)
+            found[j] = min(v for v, n in rows_of.items() if n == most) if most else empty
+        return found if about.dtypes[0].kind == "O" else found.astype(np.float64)
+
+    def _value_counts(self, about: About) -> Generator[Query, Array, list[dict[Any, int]]]:
+        """Rows of the values of each column."""
+        if self.categories is None:
+            found = yield from column_categories(about.dtypes)
+            return [{v: n for v, n in one.items() if not is_missing(v)} for one in found]
+        if len(self.categories) != len(about.dtypes):
+            raise InvalidParameterError("categories needs a list of values for each column of X.")
+        values = [np.asarray(column).tolist() for column in self.categories]
+        query = ValueCounts(values, [dtype.str for dtype in about.dtypes])
+        counts = query.split((yield query))
+        for j, one in enumerate(counts):
+            if one[-1]:
+                raise ValueError(f"Column {j} of X has a value that is not in its categories.")
+        return [
+            dict(zip(column, one[:-2].tolist(), strict=True))
+            for column, one in zip(values, counts, strict=True)
         ]
-        return found if X.dtype.kind == "O" else found.astype(np.float64)
 
 
 def _means() -> Generator[Query, Array, Array]:

@@ -11,10 +11,10 @@ from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.quantiles import column_quantiles
 from skfedfocal._sklearn import InvalidParameterError, _fit_context
-from skfedfocal.preprocessing._ask import check_rows, settle_here
+from skfedfocal.preprocessing._ask import About, FittedByQuestions, Learning
 
 
-class FederatedRobustScaler(RobustScaler):
+class FederatedRobustScaler(FittedByQuestions, RobustScaler):
     r"""Centre columns by their median and scale them by their quartiles, from counts alone.
 
     Clients are asked how many of their rows lie at or below each of some thresholds, nine times,
@@ -112,7 +112,10 @@ class FederatedRobustScaler(RobustScaler):
         TypeError
             If sparse rows are to be centred.
         """
-        check_rows(X, clients)
+        self._fit_here(X, clients)
+        return self
+
+    def _look(self, X: Any) -> tuple[Any, list[Any]]:
         X = validate_data(
             self,
             X,
@@ -120,16 +123,19 @@ class FederatedRobustScaler(RobustScaler):
             dtype=[np.float64, np.float32],
             ensure_all_finite="allow-nan",
         )
+        if self.with_centering and sparse.issparse(X):
+            raise TypeError("Cannot center sparse matrices: pass with_centering=False instead.")
+        return X, [X.dtype] * X.shape[1]
+
+    def _learn(self, about: About) -> Learning:
         q_min, q_max = self.quantile_range
         if not 0 <= q_min <= q_max <= 100:
             raise InvalidParameterError(f"Invalid quantile range: {self.quantile_range}")
-        if self.with_centering and sparse.issparse(X):
-            raise TypeError("Cannot center sparse matrices: pass with_centering=False instead.")
         self.center_ = self.scale_ = None
         shares = [0.5] * self.with_centering + [q_min / 100, q_max / 100] * self.with_scaling
         if not shares:
-            return self
-        found = settle_here(column_quantiles(shares), X, clients)
+            return
+        found = yield from column_quantiles(shares)
         if self.with_centering:
             self.center_ = found[0]
         if self.with_scaling:
@@ -137,4 +143,3 @@ class FederatedRobustScaler(RobustScaler):
             scale[scale < 10 * np.finfo(scale.dtype).eps] = 1.0  # scikit-learn's rule
             normal = stats.norm.ppf(q_max / 100) - stats.norm.ppf(q_min / 100)
             self.scale_ = scale / normal if self.unit_variance else scale
-        return self

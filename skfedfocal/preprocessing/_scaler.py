@@ -11,7 +11,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfedfocal._data.moments import Moments, column_moments, scaled, standard_scale
 from skfedfocal._sklearn import _check_sample_weight, _fit_context
-from skfedfocal.preprocessing._ask import check_rows, settle_here
+from skfedfocal.preprocessing._ask import (
+    About,
+    FittedByQuestions,
+    Learning,
+    check_rows,
+    settle_here,
+)
 
 _ACCEPTED: dict[str, Any] = {
     "accept_sparse": "csr",
@@ -20,7 +26,9 @@ _ACCEPTED: dict[str, Any] = {
 }
 
 
-class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class FederatedStandardScaler(
+    FittedByQuestions, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
+):
     r"""Standardise columns to mean 0 and variance 1, from each client's sums alone.
 
     Clients are asked twice: for their number of rows and the sum of each column, and then, with the
@@ -132,8 +140,7 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
 
     def _ask(self, X: Any, sample_weight: Any, clients: Any, reset: bool) -> Moments:
         check_rows(X, clients)
-        X = validate_data(self, X, reset=reset, **_ACCEPTED)
-        self._refuse_centring(X)
+        X = self._look(X, reset)[0]
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
@@ -143,6 +150,14 @@ class FederatedStandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstima
                     "sample_weight is zero for every row; there is nothing to scale by."
                 )
         return settle_here(column_moments(), X, clients, sample_weight)
+
+    def _look(self, X: Any, reset: bool = True) -> tuple[Any, list[Any]]:
+        X = validate_data(self, X, reset=reset, **_ACCEPTED)
+        self._refuse_centring(X)
+        return X, [X.dtype] * X.shape[1]
+
+    def _learn(self, about: About) -> Learning:
+        self.set_moments((yield from column_moments()))
 
     def _refuse_centring(self, X: Any) -> None:
         if self.with_mean and sparse.issparse(X):

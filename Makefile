@@ -7,10 +7,14 @@ PY := $(VENV)/bin/python
 FLOWER := $(VENV)-flower
 # Another, because nothing else needs these packages.
 TOOLS := $(VENV)-tools
+# Each release series of scikit-learn that is promised, and all lower bounds at once.
+OLDEST := $(VENV)-oldest
+SKLEARN ?= 1.6 1.7 1.8
+RELEASE := $(VENV)-release
 PIP := -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-flower test-tools check soak mutants bench-quality bench-speed clean
+.PHONY: help demo test test-flower test-tools test-oldest test-sklearn check release-check soak fuzz mutants bench-quality bench-speed clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -30,8 +34,23 @@ test-flower: $(FLOWER)/.test ## the tests of skfedfocal.flower, also with real F
 test-tools: $(TOOLS)/.test ## the tests of ClientColumn in other packages: skore, mapie, imbalanced-learn, fairlearn, skrub
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(TOOLS)/bin/python -m pytest -n 2 tests/tools tests/test_tools_page.py
 
+test-oldest: $(OLDEST)/.test ## the tests on the oldest numpy, scipy and scikit-learn at once; torch as pinned
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(OLDEST)/bin/python -m pytest -n 2 $(ARGS)
+
+test-sklearn: $(SKLEARN:%=$(VENV)-sklearn-%/.test) ## the tests on older scikit-learns; SKLEARN="1.6 1.7 1.8"
+	@set -e; for series in $(SKLEARN); do \
+	  echo "scikit-learn $$series"; \
+	  OMP_NUM_THREADS=1 MPLBACKEND=Agg $(VENV)-sklearn-$$series/bin/python -m pytest -n 2 $(ARGS); \
+	done
+
+release-check: $(RELEASE)/.tools ## sdist and wheel of the last commit, built and tried as users will; ARGS goes to pytest
+	$(RELEASE)/bin/python .ci/release_check.py $(ARGS)
+
 soak: $(VENV)/.dev ## the slow and the large tests, one after the other
 	MPLBACKEND=Agg $(PY) -m pytest -m soak $(ARGS)
+
+fuzz: $(VENV)/.dev ## random federations and tools, and damaged files, for a while; ARGS="--seconds 3600"
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) tools/fuzz.py $(ARGS)
 
 mutants: $(VENV)/.dev ## change one thing in the package and see whether a test notices; ARGS="--number 150"
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) tools/mutants.py $(ARGS)
@@ -81,4 +100,26 @@ $(FLOWER)/.test: pyproject.toml constraints.txt
 $(TOOLS)/.test: pyproject.toml constraints.txt
 	$(call environment,$(TOOLS))
 	$(TOOLS)/bin/python $(PIP) --editable . --group tools
+	@touch $@
+
+# The bounds of [project.dependencies], read off as pins; pip chooses what of the test group goes
+# with them, but for pyarrow, of which newer ones need NumPy 2 and do not say so.
+$(OLDEST)/.test: pyproject.toml constraints.txt
+	$(call environment,$(OLDEST))
+	sed -n 's/^  "\(numpy\|scipy\|scikit-learn\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml > $(OLDEST)/oldest.txt
+	grep '^torch==' constraints.txt >> $(OLDEST)/oldest.txt
+	echo 'pyarrow<20' >> $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/oldest.txt --editable . --group test
+	@touch $@
+
+$(VENV)-sklearn-%/.test: pyproject.toml constraints.txt
+	$(call environment,$(VENV)-sklearn-$*)
+	grep -v '^scikit-learn==' constraints.txt > $(VENV)-sklearn-$*/constraints.txt
+	$(VENV)-sklearn-$*/bin/python -m pip install --quiet --constraint $(VENV)-sklearn-$*/constraints.txt 'scikit-learn==$*.*' --editable . --group test
+	@touch $@
+
+$(RELEASE)/.tools: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python $(PIP) --upgrade pip
+	$(RELEASE)/bin/python $(PIP) --group release
 	@touch $@

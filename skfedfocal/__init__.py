@@ -1,5 +1,6 @@
 """Federated learning on imbalanced data that drops into scikit-learn."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from skfedfocal._estimators.classifier import FedFocalClassifier
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from skfedfocal._estimators.classifier_cv import FedFocalClassifierCV
     from skfedfocal._estimators.client_column import ClientColumn
     from skfedfocal._estimators.files import load_model, save_model
+    from skfedfocal._estimators.personalized import PersonalizedClassifier
+    from skfedfocal._show_versions import show_versions
 
 __all__ = [
     "ClientColumn",
@@ -26,27 +29,28 @@ __all__ = [
     "FederatedClassifier",
     "FederatedTrainingError",
     "ModelFileError",
+    "PersonalizedClassifier",
     "dirichlet_partition",
     "iid_partition",
     "load_model",
     "quantity_skew_partition",
     "save_model",
     "shard_partition",
+    "show_versions",
 ]
+
+# What needs more of scikit-learn is imported when it is asked for: sites do without.
+_LATER = {
+    "ClientColumn": "_estimators.client_column",
+    "FedFocalClassifierCV": "_estimators.classifier_cv",
+    "PersonalizedClassifier": "_estimators.personalized",
+    "load_model": "_estimators.files",
+    "save_model": "_estimators.files",
+    "show_versions": "_show_versions",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What needs more of scikit-learn is imported when asked for: sites do without."""
-    if name == "ClientColumn":
-        from skfedfocal._estimators.client_column import ClientColumn
-
-        return ClientColumn
-    if name == "FedFocalClassifierCV":
-        from skfedfocal._estimators.classifier_cv import FedFocalClassifierCV
-
-        return FedFocalClassifierCV
-    if name in ("load_model", "save_model"):
-        from skfedfocal._estimators import files
-
-        return getattr(files, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

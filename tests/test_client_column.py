@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 from scipy import sparse
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
@@ -247,6 +248,8 @@ def test_tools_inside(table, model, build, inside):
 @pytest.mark.parametrize("name", sorted(set(TOOLS_INSIDE) - {"TunedThresholdClassifierCV"}))
 def test_weights_for_tools_inside(table, model, name):
     """But for tools with a scorer of their own, which must itself request weights."""
+    if name == "CalibratedClassifierCV" and sklearn.__version__.startswith("1.6."):
+        pytest.skip("scikit-learn 1.6 mixes single precision with weights in double, and raises")
     X, y = table
     build, inside = TOOLS_INSIDE[name]
     weight = np.linspace(0.5, 2, len(y))

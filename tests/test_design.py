@@ -16,7 +16,7 @@ HOUSE = ROOT / "skfedfocal"
 PAGE = (ROOT / "docs/design.md").read_text(encoding="utf-8")
 FILES = sorted(HOUSE.rglob("*.py"))
 # Classifiers write out all their parameters, so that a user need not look elsewhere.
-LONG = {"_estimators/classifier.py": 450, "_estimators/classifier_cv.py": 450}
+LONG = {f"_estimators/{name}.py": 450 for name in ("classifier", "classifier_cv", "personalized")}
 
 
 def layers():

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 SIZES = [3, 1, 40, 7, 2, 21]
-ENGINES = ["loop", "vectorized"]  # "auto" is one of them
+ENGINES = ["loop", "vectorized"]
 every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 

@@ -22,13 +22,14 @@ _SPLIT, _CUT, _FOLD = 1, 2, 3  # streams of random numbers
 
 @dataclass(frozen=True)
 class Task:
-    """Training rows with their clients, and rows to measure on."""
+    """Training rows with their clients, and rows to measure on, with theirs if they are natural."""
 
     X: NDArray[np.float32]
     y: NDArray[np.int64]
     clients: NDArray[np.int64]
     X_test: NDArray[np.float32]
     y_test: NDArray[np.int64]
+    clients_test: NDArray[np.int64] | None = None
 
     @property
     def n_classes(self) -> int:
@@ -79,7 +80,7 @@ class Scenario:
             is_test = systematic(y, clients, TEST_SHARE, rng)
         train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
         train = self._cut(y, clients, train, np.random.default_rng([_CUT, seed]))
-        clients = clients[train]
+        clients, natural = clients[train], clients
         if self.partition is not None:
             arguments = dict(self.partition)
             deal = getattr(skfedfocal, f"{arguments.pop('kind')}_partition")
@@ -89,7 +90,8 @@ class Scenario:
             held_out = systematic(y[train], clients, VALIDATION_SHARE, rng)
             train, test, clients = train[~held_out], train[held_out], clients[~held_out]
         X_train, X_test = self._scaled(X[train], X[test])
-        return Task(X_train, y[train], clients, X_test, y[test])
+        clients_test = natural[test] if self.partition is None else None
+        return Task(X_train, y[train], clients, X_test, y[test], clients_test)
 
     def _cut(
         self, y: NDArray, clients: NDArray, train: NDArray, rng: np.random.Generator

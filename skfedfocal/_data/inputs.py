@@ -202,6 +202,14 @@ def plain(values: Any, name: str) -> Any:
     return values
 
 
+def numbers(X: Any) -> Any:
+    """Columns of objects as numbers, or ValueError: scikit-learn leaves some of pandas as they are.
+
+    Categories in every release, and before 1.9 the texts of pandas 3.
+    """
+    return X.astype(np.float64) if X.dtype.kind == "O" else X
+
+
 def labels(y: Any) -> Any:
     """Nullable integers and booleans of pandas stay so, which scikit-learn would make floats."""
     numpy_dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
@@ -219,6 +227,8 @@ def check_labels(y: NDArray[Any]) -> None:
                 f"y has texts and also {y[texts.index(False)]!r} among its labels; use labels of "
                 "one kind, and leave out rows without one."
             )
+    if y.dtype.kind == "S":  # which scikit-learn refuses from 1.7 on
+        raise TypeError("y has bytes for labels, which scikit-learn does not take; decode them.")
     check_classification_targets(y[:_ROWS_AT_A_TIME])
     if y.dtype.kind == "f" and not (y == np.floor(y)).all():
         raise ValueError("y has fractions among its labels; a classifier needs classes.")

@@ -73,12 +73,14 @@ class FederatedRows:
             rows = slice(None) if layout.order is None else layout.order
             self._relative_weight = sample_weight[rows] / mean[layout.owners()]
 
-    def regroup(self, layout: ClientLayout) -> FederatedRows:
-        """The same rows with other owners."""
+    def regroup(
+        self, layout: ClientLayout, sample_weight: NDArray[np.float64] | None = None
+    ) -> FederatedRows:
+        """The same rows with other owners, and with other weights if there are any."""
         return FederatedRows(
             self.X,
             self.y,
-            self.sample_weight,
+            self.sample_weight if sample_weight is None else sample_weight,
             layout,
             self.n_classes,
             self.dtype,

@@ -100,7 +100,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         `skfedfocal.privacy.SecureAggregation`, an object of which sets its terms. It excludes
         aggregations other than "mean", selections other than "uniform", and cohorts of fewer than
         3 clients. Needs the package cryptography (extra ``privacy``).
-    engine : {"auto", "loop", "vectorized"}, default="auto"
+    engine : {"vectorized", "loop"}, default="vectorized"
         How clients are trained in this process. All give the same numbers; "loop" is slow and
         plain.
     device : str, default="auto"
@@ -213,7 +213,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
         secure_aggregation: Any = False,
-        engine: str = "auto",
+        engine: str = "vectorized",
         device: str = "auto",
         warm_start: bool = False,
         verbose: int = 0,

@@ -121,7 +121,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         early stopping.
     tol : float, default=1e-4
         Fall of the validation loss that counts, at least 0. Only with early stopping.
-    engine : {"auto", "loop", "vectorized"}, default="auto"
+    engine : {"vectorized", "loop"}, default="vectorized"
         How clients are trained in this process. All give the same numbers; "loop" is slow and
         plain.
     device : str, default="auto"
@@ -226,7 +226,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
-        engine: str = "auto",
+        engine: str = "vectorized",
         device: str = "auto",
         verbose: int = 0,
         random_state: Any = None,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from numbers import Integral
 from typing import Any, Self
 
 from numpy.typing import NDArray
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, _fit_context, clone
-from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -25,13 +25,14 @@ from skfedfocal._data.columns import (
 from skfedfocal._data.inputs import as_before_on_error, as_rows, plain
 from skfedfocal._estimators.handing_on import hand_on
 from skfedfocal._sklearn import HasMethods
+from skfedfocal._steps import last_step, to_last_step
 
 
 def _inner_has(method: str) -> Callable[[Any], bool]:
     def check(self: Any) -> bool:
         inner = getattr(self, "estimator_", self.estimator)
         if method == "predict_posterior":
-            inner = _last(inner)
+            inner = last_step(inner)
         getattr(inner, method)  # whose AttributeError says more than False
         return True
 
@@ -199,7 +200,7 @@ class ClientColumn(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         y : ndarray of shape (n_samples,)
             Class labels.
         """
-        return self._fitted().predict(self._features(X))
+        return self._ask("predict", X)
 
     @available_if(_inner_has("predict_proba"))
     def predict_proba(self, X: Any) -> NDArray[Any]:
@@ -215,7 +216,7 @@ class ClientColumn(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         probabilities : ndarray of shape (n_samples, n_classes)
             Rows sum to 1; columns in the order of `classes_`.
         """
-        return self._fitted().predict_proba(self._features(X))
+        return self._ask("predict_proba", X)
 
     @available_if(_inner_has("decision_function"))
     def decision_function(self, X: Any) -> NDArray[Any]:
@@ -231,7 +232,7 @@ class ClientColumn(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         scores : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
             Above 0, or largest, for the class that `predict` returns.
         """
-        return self._fitted().decision_function(self._features(X))
+        return self._ask("decision_function", X)
 
     @available_if(_inner_has("predict_posterior"))
     def predict_posterior(self, X: Any, class_prior: Any = "population") -> NDArray[Any]:
@@ -250,11 +251,7 @@ default="population"
         probabilities : ndarray of shape (n_samples, n_classes)
             Rows sum to 1.
         """
-        inner, X = self._fitted(), self._features(X)
-        while isinstance(inner, Pipeline):  # which has no such method of its own
-            X = inner[:-1].transform(X) if len(inner) > 1 else X
-            inner = inner[-1]
-        return inner.predict_posterior(X, class_prior)
+        return self._ask("predict_posterior", X, class_prior)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Score of the estimator: of this package's classifiers, balanced accuracy.
@@ -275,7 +272,7 @@ default="population"
         """
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
         with config_context(enable_metadata_routing=False):  # weights need no request then
-            return self._fitted().score(self._features(X), y, **weight)
+            return self._ask("score", X, y, **weight)
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -306,29 +303,41 @@ default="population"
             ids, X = ids_of_column(X, place, self.column), without_column(X, place)
         self.estimator_ = hand_on(inner, method, X, y, clients=ids, sample_weight=weight, **others)
         self.column_ = place
-        found = getattr(_last(self.estimator_), "clients_", None)
+        found = getattr(last_step(self.estimator_), "clients_", None)
         self.clients_ = ClientLayout.from_ids(ids, X.shape[0]).ids if found is None else found
 
     def _is_new(self) -> bool:
         return not hasattr(self, "estimator_")
 
-    def _features(self, X: Any) -> Any:
-        """X without the column of ids, if it is there."""
+    def _ask(self, method: str, X: Any, *given: Any, **more: Any) -> Any:
+        """What the estimator says, of each row's client if it asks whose the rows are."""
+        inner, (X, place) = self._fitted(), self._table(X)
+        last = last_step(inner)
+        features = X if place is None else without_column(X, place)
+        if place is not None and "clients" in signature(getattr(last, method)).parameters:
+            more["clients"] = ids_of_column(X, place, self.column)
+        elif hasattr(inner, method):
+            return getattr(inner, method)(features, *given, **more)
+        # A pipeline hands nothing on without routing, and has not all methods of its last step.
+        return getattr(last, method)(to_last_step(inner, features), *given, **more)
+
+    def _table(self, X: Any) -> tuple[Any, int | None]:
+        """X, and the number of the column of ids if that is there."""
         place = self.column_
         if place is None:
-            return X
+            return X, None
         X = as_table(plain(X, "X"))
         names = getattr(self, "feature_names_in_", None)
         n_columns = count_columns(X)
         if names is not None and hasattr(X, "columns"):
             there = list(X.columns)
-            return without_column(X, there.index(names[place])) if names[place] in there else X
+            return X, there.index(names[place]) if names[place] in there else None
         if n_columns not in (self.n_features_in_, self.n_features_in_ - 1):
             raise ValueError(
                 f"X has {n_columns} features, but ClientColumn is expecting {self.n_features_in_} "
                 f"features as input, or {self.n_features_in_ - 1} without the client ids."
             )
-        return without_column(X, place) if n_columns == self.n_features_in_ else X
+        return X, place if n_columns == self.n_features_in_ else None
 
     def __sklearn_tags__(self) -> Any:
         tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
@@ -337,10 +346,3 @@ default="population"
         if inner.classifier_tags is not None:
             tags.classifier_tags = inner.classifier_tags
         return tags
-
-
-def _last(estimator: Any) -> Any:
-    """The estimator at the end of a pipeline, or of pipelines in pipelines."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return estimator

@@ -84,7 +84,7 @@ def load_model(path: str | os.PathLike[str], *, module: Any = None) -> Any:
     """
     described = read_plain(path)
     try:
-        return rebuild(described, module)
+        return _tried(rebuild(described, module))
     except ModelFileError:
         raise
     except Exception as error:
@@ -134,9 +134,31 @@ def rebuild(described: dict[str, Any], module: Any = None) -> Any:
         setattr(estimator, name, value)
     if "theta_" in described["state"]:
         estimator._made_from, estimator._module = params.get("module"), None
-        # A file that does not hold together fails here, not when somebody needs a prediction.
-        with warnings.catch_warnings(action="ignore"):
-            estimator.predict_proba(np.zeros((1, *estimator.row_shape_)))
+    return estimator
+
+
+def _tried(estimator: Any) -> Any:
+    """The estimator, after two rows went through it if it is fitted.
+
+    So that a file that does not hold together fails here, not when somebody needs a prediction.
+    """
+    steps = (
+        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
+    )
+    if not all(hasattr(step, "theta_") or hasattr(step, "n_features_in_") for step in steps):
+        return estimator
+    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+        first = steps[0]
+        rows = np.zeros((2, *getattr(first, "row_shape_", (first.n_features_in_,))))
+        for step in steps:
+            if not hasattr(step, "theta_"):
+                rows = step.transform(rows)
+                continue
+            probabilities = step.predict_proba(rows)
+            shape = (2, *np.shape(step.classes_))
+            if probabilities.shape != shape or not np.isfinite(probabilities).all():
+                raise ModelFileError("The model in the file gives no probabilities of its classes.")
+            step.predict(rows)
     return estimator
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from skfedfocal._data.inputs import ACCEPTED, check_finite, plain
+from skfedfocal._data.inputs import ACCEPTED, check_finite, numbers, plain
 from skfedfocal._data.not_numbers import naming_what_is_no_number
+from skfedfocal._estimators.posterior import PosteriorModule
 from skfedfocal._indices import row_dtype
 from skfedfocal._module import build_module, load_flat
 from skfedfocal._threads import one_thread
@@ -170,7 +172,11 @@ default="population"
 
     @property
     def module_(self) -> nn.Module:
-        """The trained module, in evaluation mode; made from `theta_` where it was not kept."""
+        """The trained module, from rows to logits, in evaluation mode.
+
+        The class of the largest logit need not be what `predict` returns: see `posterior_module`.
+        It is made from `theta_` where it was not kept.
+        """
         check_is_fitted(self)
         module = self.__dict__.get("_module")
         if module is None:
@@ -184,6 +190,30 @@ default="population"
             load_flat(module, torch.from_numpy(self.theta_))
             self._module = module.eval()
         return module
+
+    def posterior_module(self, class_prior: Any = None) -> nn.Module:
+        """Make one torch module from rows to class probabilities, to be handed over.
+
+        `module_` ends in logits, of which the largest need not be the class that `predict` returns.
+        This one has the loss's map behind it, and is what `torch.onnx.export` and `torch.export`
+        take.
+
+        Parameters
+        ----------
+        class_prior : {"population", "uniform"}, array-like of shape (n_classes,) or None, \
+default=None
+            Class frequencies where the module will be used, as in `predict_posterior`; None for
+            the probabilities of `predict_proba`.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            On the CPU, in evaluation mode; a copy. Takes rows ``(n, ...)`` and gives probabilities
+            ``(n, n_classes)`` in the order of `classes_`.
+        """
+        module = deepcopy(self.module_).cpu()
+        shift = np.zeros(len(self.classes_)) if class_prior is None else self._shift(class_prior)
+        return PosteriorModule(module, self.loss_, self.loss_constants_, shift).eval()
 
     # -- how -----------------------------------------------------------------------------------
 
@@ -201,7 +231,7 @@ default="population"
         """What the module gives, of shape (n_samples, n_classes), where the module is."""
         check_is_fitted(self)
         with naming_what_is_no_number(X):
-            X = validate_data(self, plain(X, "X"), reset=False, **ACCEPTED)
+            X = numbers(validate_data(self, plain(X, "X"), reset=False, **ACCEPTED))
         if X.shape[1:] != self.row_shape_:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but those of fit had {self.row_shape_}."

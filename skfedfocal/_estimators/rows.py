@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.clients import ClientLayout
-from skfedfocal._data.inputs import ACCEPTED, check_labels, distinct, places_among
+from skfedfocal._data.inputs import ACCEPTED, check_labels, distinct, numbers, places_among
 from skfedfocal._data.not_numbers import naming_what_is_no_number
 from skfedfocal._sklearn import InvalidParameterError, _check_sample_weight
 
@@ -22,6 +22,7 @@ def checked_rows(
     given = X
     with naming_what_is_no_number(given):
         X, y = validate_data(estimator, X, y, reset=reset, **ACCEPTED)
+        X = numbers(X)
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
     check_labels(y)

@@ -41,7 +41,6 @@ __all__ = [
 ]
 
 ENGINES: dict[str, Callable[..., InProcessEngine]] = {
-    "auto": VectorizedEngine,
     "loop": LoopEngine,
     "vectorized": VectorizedEngine,
 }

@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._sklearn import InvalidParameterError
 from skfedfocal.metrics._recalls import Recalls
-from skfedfocal.metrics._scores import rows_by_client
+from skfedfocal.metrics._scores import predict_by_client, rows_by_client
 
 _MAX_CLASSES = 5  # recalls of more classes would not fit a line: then the rarest
 
@@ -105,7 +105,7 @@ def client_report(
     """
     X, y, _, layout = rows_by_client(estimator, X, y, clients, None)
     codes, n_clients = layout.codes(), layout.n_clients
-    recalls = Recalls.count(y, np.asarray(estimator.predict(X)), codes, n_clients)
+    recalls = Recalls.count(y, predict_by_client(estimator, X, layout), codes, n_clients)
     score = recalls.balanced_accuracy
     beside: dict[str, tuple[NDArray[np.float64], float]] = {}
     if local_alone or pooled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.columns import as_table, count_columns, find_column, ids_of_column
 from skfedfocal._data.inputs import as_rows
 from skfedfocal._sklearn import _check_sample_weight
+from skfedfocal._steps import last_step, with_last_step
 
 Score = Callable[..., float]
 
@@ -102,7 +104,8 @@ def client_scores(
         labels, kept = y[own], {} if weight is None else {"sample_weight": weight[own]}
         one_class[k] = is_classes and bool((labels == labels[0]).all())
         try:
-            score[k] = _score(scorer, estimator, _safe_indexing(X, own), labels, kept)
+            model = own_estimator(estimator, layout.ids[k])
+            score[k] = _score(scorer, model, _safe_indexing(X, own), labels, kept)
             if np.isnan(score[k]):
                 reason[k] = "the scorer is not defined for these rows"
         except Exception as error:  # of any kind: one client must not hide the others
@@ -118,6 +121,26 @@ def client_scores(
         undefined=np.isnan(score),
         reason=reason,
     )
+
+
+def own_estimator(estimator: Any, client: Any) -> Any:
+    """The model that a client has, where each has its own (`PersonalizedClassifier`)."""
+    last = last_step(estimator)
+    if not hasattr(last, "client_estimator"):
+        return estimator
+    return with_last_step(estimator, last.client_estimator(client))
+
+
+def predict_by_client(estimator: Any, X: Any, layout: ClientLayout) -> NDArray[Any]:
+    """What each client's model predicts of its rows, which all rows are."""
+    if not hasattr(last_step(estimator), "client_estimator"):
+        return np.asarray(estimator.predict(X))
+    rows = [layout.rows(np.arange(*ends)) for ends in pairwise(layout.offsets)]
+    found = [
+        own_estimator(estimator, client).predict(_safe_indexing(X, own))
+        for client, own in zip(layout.ids, rows, strict=True)
+    ]
+    return np.concatenate(found)[np.argsort(np.concatenate(rows))]
 
 
 def _score(scorer: Score, estimator: Any, X: Any, y: Any, weight: dict[str, Any]) -> float:

@@ -31,7 +31,7 @@ def run_blocks(page):
 
 def test_readme_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run_blocks("README.md") == 8
+    assert run_blocks("README.md") == 9
     score = float(re.match(r"balanced accuracy (\d\.\d+)\n", capsys.readouterr().out)[1])
     assert score > 0.9
 

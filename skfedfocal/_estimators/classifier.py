@@ -59,9 +59,9 @@ class FedFocalClassifier(BaseFederatedClassifier):
         not.
     client_gamma : float or "auto", default="auto"
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
-        their rows, weighed by class, that the global model gets right, smoothed and bounded as in
-        `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each round, and it
-        costs another forward pass. Only the weighted mean has it: set 0 beside another aggregation.
+        their rows, weighed by class, that the global model gets right, estimated, smoothed and
+        bounded as in `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each
+        round. Only the weighted mean has it: set 0 beside another aggregation.
         "auto" is 1, and 0 under `privacy`, which covers no recalls.
     strategy : str or Strategy, default="fedavg"
         The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an

@@ -47,9 +47,9 @@ class FederatedClassifier(BaseFederatedClassifier):
         weigh 1.
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
-        their rows, weighed by class, that the global model gets right, smoothed and bounded as in
-        `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each round, and it
-        costs another forward pass. Only the weighted mean has it: set 0 beside another aggregation.
+        their rows, weighed by class, that the global model gets right, estimated, smoothed and
+        bounded as in `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each
+        round. Only the weighted mean has it: set 0 beside another aggregation.
     strategy : str or Strategy, default="fedavg"
         The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
         object from `skfedfocal.strategies`.

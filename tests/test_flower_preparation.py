@@ -1,5 +1,7 @@
 """Steps before a classifier over sites: as in one process, bit for bit; and tables that differ."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +25,7 @@ from skfedfocal.flower import (
     read_export,
 )
 from skfedfocal.flower._messages import read_facts
+from skfedfocal.flower._table import Table
 from skfedfocal.preprocessing import (
     FederatedMaxAbsScaler,
     FederatedMinMaxScaler,
@@ -278,6 +281,20 @@ class Eavesdropper(SimulatedSites):
         reply = super()._answer(message)
         self.__dict__.setdefault("replies", []).append(reply)
         return reply
+
+
+def test_names_of_columns_need_pandas_at_the_server_before_anyone_is_asked(hospitals, monkeypatch):
+    frame, y, site = hospitals
+    columns = list(frame)
+    tables = {
+        name: (Table([frame.loc[site == name, c].to_numpy() for c in columns], columns), labels)
+        for name, (_, labels) in by_site(frame, y, site).items()
+    }
+    grid = Eavesdropper(tables)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="needs pandas"):
+        federate(grid, make_pipeline(preparation(), classifier()))
+    assert not any("answer" in read_facts(r.content["facts"]) for r in grid.replies)
 
 
 def test_sites_say_sums_and_no_rows(hospitals):

@@ -16,7 +16,7 @@ DOCS := $(VENV)-docs
 PIP := -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-flower test-tools test-oldest test-sklearn check docs release-check soak fuzz mutants bench-quality bench-speed clean
+.PHONY: help demo test test-flower test-tools test-oldest test-sklearn check docs release-check soak fuzz mutants bench-quality bench-speed bench-privacy clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -74,6 +74,9 @@ bench-quality: $(VENV)/.dev ## quality figures; ARGS is passed on
 
 bench-speed: $(VENV)/.dev ## speed figures, on an otherwise idle machine; ARGS is passed on
 	$(PY) -m benchmarks.speed $(ARGS)
+
+bench-privacy: $(VENV)/.dev ## what privacy costs; ARGS is passed on
+	$(PY) -m benchmarks.privacy $(ARGS)
 
 clean: ## remove caches, build output and results (the environments stay: rm -rf .venv*)
 	rm -rf build dist results docs/_build docs/gallery docs/api/generated .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo.png

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 from skfedfocal._class_weight import balanced_class_weights
 from skfedfocal._focus import Focus
 from skfedfocal.losses import Loss
+
+if TYPE_CHECKING:
+    from skfedfocal.privacy._plan import PrivateStep
 
 RowWeights = NDArray[np.float64] | Literal["local"] | None
 
@@ -30,6 +33,11 @@ class LocalPlan:
     With a `focus` it counts by that sum times its score, from its recall of the model that it was
     sent: that of rows weighed by class with `recall_weight`, or so that all classes which the
     client has weigh alike.
+
+    Where rows are `private`, each of ``n_epochs`` steps takes every row by chance, sums the
+    gradients of weighted losses clipped row by row, adds the client's part of the noise, and
+    divides by the client's entry of `denominators`; batch size, numbers of rows and mean weights
+    play no part.
     """
 
     loss: Loss
@@ -44,6 +52,8 @@ class LocalPlan:
     seed: int
     recall_weight: NDArray[np.float64] | None = None
     focus: Focus | None = None
+    private: PrivateStep | None = None
+    denominators: NDArray[np.float64] | None = None
 
     @property
     def needs_own_counts(self) -> bool:

@@ -70,6 +70,8 @@ def to_plain(value: Any, arrays: Arrays | None = None) -> Any:
         if getattr(value, "nanosecond", 0):
             raise TypeError(f"{value!r} has nanoseconds, which cannot be written as plain data.")
         return {"time": value.isoformat()}
+    if isinstance(value, type) and (issubclass(value, np.generic) or value in (float, int, bool)):
+        return {"type": np.dtype(value).name}
     if isinstance(value, Tensor):
         return {"tensor": to_plain(value.detach().cpu().numpy(), arrays)}
     if isinstance(value, np.ndarray):
@@ -118,6 +120,8 @@ def from_plain(plain: Any, arrays: Mapping[str, np.ndarray] | None = None) -> An
     if "time" in plain:
         kind = datetime.datetime if "T" in plain["time"] else datetime.date
         return kind.fromisoformat(plain["time"])
+    if "type" in plain:
+        return np.dtype(plain["type"]).type
     if "tensor" in plain:
         return torch.as_tensor(from_plain(plain["tensor"], arrays))
     if "place" in plain:

@@ -193,7 +193,8 @@ def alone(model: Any, of: Rows, rng: np.random.Generator) -> None:
 
 
 def engines(model: Any, of: Rows, rng: np.random.Generator) -> None:
-    if isinstance(model, FedFocalClassifierCV) or model.learning_rate > 0.1:
+    rate = 0.1 if model.learning_rate == "auto" else model.learning_rate
+    if isinstance(model, FedFocalClassifierCV) or rate > 0.1:
         return alone(model, of, rng)  # the choice, or a wild training, multiplies roundings
     models = [
         clone(model)
@@ -346,8 +347,11 @@ class Files:
             raise Wrong(
                 f"file {number}, {damage.__name__}: {type(error).__name__}: {error}"
             ) from error
-        with warnings.catch_warnings(action="ignore"):
-            sound(model, self.X)  # another model, but one
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                sound(model, self.X)  # another model, but one
+        except Exception as error:
+            raise Wrong(f"file {number}, {damage.__name__}: read, and then {error!r}") from error
         return f"read: {damage.__name__}"
 
 

@@ -17,6 +17,7 @@ from skfedfocal import (
 )
 from skfedfocal.aggregation import TrimmedMean
 from skfedfocal.losses import LDAMLoss
+from skfedfocal.privacy import ExampleLevelDP
 from skfedfocal.selection import FocalSelection
 from skfedfocal.strategies import FedProx
 
@@ -50,6 +51,7 @@ OTHER = {
     "secure_aggregation": True,
     "engine": "loop",
     "random_state": 1,
+    "privacy": ExampleLevelDP(1.0),
 }
 
 

@@ -17,6 +17,7 @@ from skfedfocal import (
     save_model,
 )
 from skfedfocal.losses import FocalLoss, LDAMLoss
+from skfedfocal.privacy import ExampleLevelDP
 from skfedfocal.strategies import FedProx
 
 X, y, CLIENTS = federation([9, 4, 14, 6, 8])
@@ -72,6 +73,7 @@ OTHER = {
     "warm_start": True,
     "verbose": 0,
     "random_state": 99,
+    "privacy": ExampleLevelDP(1.0),
 }
 
 

@@ -298,8 +298,8 @@ def test_labels_in_csv_are_integers_where_they_can_be(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("x,target\n,1\n", "'x' has empty cells"),
-        ("x,target\nred,1\n", "'x' is not numeric"),
+        ("x,target\n1,\n", "'target' has empty cells"),
+        ("x,x,target\n1,2,3\n", r"more than one column called \['x'\]"),
         ("x,target\n1,2,3\n", "line 2: 3 cells"),
         ("x,y\n1,2\n", "no column 'target'"),
     ],
@@ -311,6 +311,27 @@ def test_csv_that_cannot_be_used(tmp_path, text, words):
         load_table({"data-path": path})
 
 
+def test_columns_have_the_types_that_pandas_finds(tmp_path):
+    pd = pytest.importorskip("pandas")
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "whole,number,gap,pain,none,truth,visit,later,target\n"
+        "1,1.5,NA,mild,,True,2020-01-02,2020-01-02 10:30:00,a\n"
+        "2,2,7,?,,False,2021-12-31,,b\n"
+        "3,-1e3,,nan,,True,2020-02-03,2020-02-04 00:00:01,a\n"
+    )
+    table, y, _ = load_table({"data-path": path, "missing": "? -"})
+    theirs = pd.read_csv(path, na_values="?", parse_dates=["visit", "later"]).drop(columns="target")
+    assert table.columns == list(theirs)
+    assert "".join(y) == "aba"
+    for column, name in zip(table.arrays, theirs, strict=True):
+        assert column.dtype.kind == {"str": "O"}.get(
+            str(theirs[name].dtype), theirs[name].dtype.kind
+        )
+        assert_array_equal(pd.isna(column), theirs[name].isna())
+        assert_array_equal(column[~pd.isna(column)], theirs[name].dropna().to_numpy(column.dtype))
+
+
 def test_parquet_and_npz(tmp_path):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
@@ -319,6 +340,11 @@ def test_parquet_and_npz(tmp_path):
     table, y, _ = load_table({"data-path": tmp_path / "t.parquet"})
     assert_array_equal(np.asarray(table), [[1.5], [2.5]])
     assert list(y) == ["a", "b"]
+    gaps = pa.table({"x": [1, None], "word": ["red", None], "target": [0, 1]})
+    pq.write_table(gaps, tmp_path / "gaps.parquet")
+    table, *_ = load_table({"data-path": tmp_path / "gaps.parquet"})
+    assert [column.dtype.kind for column in table.arrays] == ["f", "O"]
+    assert all(column[1] != column[1] for column in table.arrays)
     np.savez(tmp_path / "t.npz", X=np.eye(2), y=[0, 1])
     X, y, weight = load_table({"data-path": tmp_path / "t.npz"})
     assert_array_equal(X, np.eye(2))

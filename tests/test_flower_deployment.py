@@ -4,6 +4,7 @@ import os
 import signal
 import ssl
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -153,6 +154,24 @@ def test_training_equals_the_fit_in_one_place_and_outlives_a_site(example, up):
     assert_array_equal(model.predict_proba(X), rehearsal.predict_proba(X))
     assert model.score(X, y) > 0.85
     assert np.isfinite(model[-1].theta_).all()
+
+
+def test_sites_come_back_after_the_superlink_was_away(example, up):
+    """Longer than a few seconds, after which they would give up if the proxy answered 500."""
+    for name in set(example.SITES) - set(up.running()):  # one that a test has stopped
+        up.start_site(name)
+    up.wait_until(lambda: len(up.online()) == len(example.SITES), "all sites", 120)
+    up.stop("superlink")
+    address = f"https://127.0.0.1:{up.ports['proxy']}/v1/fleet/pull"
+    trusted = ssl.create_default_context(cafile=up.keys / "ca.crt")
+    answers = []
+    for _ in range(10):
+        answers.append(httpx.post(address, verify=trusted, trust_env=False).status_code)
+        time.sleep(1)
+    assert set(answers) == {502}
+    up.start_superlink()
+    up.wait_until(lambda: len(up.online()) == len(example.SITES), "all sites again", 240)
+    assert set(example.SITES) <= set(up.running())
 
 
 # Without the scaler, to save its two exchanges of three sites; the short steps make up for it.

@@ -3,6 +3,8 @@
 After a refusal the estimator is as it was before, unfitted or fitted.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -533,8 +535,12 @@ def test_partitions_that_do_not_fit_together(data, refused):
     refused(ValueError, "no partitions", {})
     refused(ValueError, ["'b'", "'a'", "(3,)", "(5,)", both], {"a": (X, y), "b": (X[:, :3], y)})
     refused(ValueError, ["Client 1", "client 0", both], [X, X[:, :3]], [y, y])
-    swapped = {"a": (table("abcde"), y), "b": (table("abced"), y)}
-    refused(ValueError, ["'b'", "['a', 'b', 'c', 'e', 'd']", both], swapped)
+    other = {"a": (table("abcde"), y), "b": (table("abcdf"), y), "c": (table("abcde"), y)}
+    refused(ValueError, ["client 'b' lacks ['e'] and has ['f'] besides", "any order"], other)
+    twice = {"a": (table("abcde"), y), "b": (table("abcda"), y)}
+    refused(ValueError, ["client 'b' has more than one column called ['a']"], twice)
+    words = {"a": (table("abcde"), y), "b": (table("abcde").astype({"c": str}), y)}
+    refused(ValueError, ["client 'b' has texts in ['c'], others numbers"], words)
     refused(ValueError, ["'b'", both], {"a": (table("abcde"), y), "b": (X, y)})
     refused(ValueError, ["'b'", "polars", "pandas"], {"a": (table(NAMES), y), "b": (polars, y)})
     refused(ValueError, ["'b'", "texts", "'a'"], {"a": (X, y), "b": (X, WORDS[y])})
@@ -545,6 +551,36 @@ def test_partitions_that_do_not_fit_together(data, refused):
     refused(ValueError, ["2 partitions", "1"], [X, X], [y])
     refused(ValueError, ["2 partitions", "1"], [X, X], [y, y], sample_weight=[np.ones(60)])
     refused(ValueError, "do not pass", {"a": (X, y)}, y)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_columns_of_partitions_are_aligned_by_name(data, model, frame):
+    X, y, _ = data
+    table = frame(dict(zip("abcde", X.T, strict=True)))
+    straight = clone(model).fit({"a": (table, y), "b": (table, y)})
+    turned = clone(model).fit({"a": (table, y), "b": (table[list("edcba")], y)})
+    np.testing.assert_array_equal(turned.theta_, straight.theta_)
+
+
+def test_columns_of_one_name_are_refused(data, refused):
+    X, y, _ = data
+    refused(
+        ValueError, ["more than one column", "['a']"], pd.DataFrame(X, columns=list("abcda")), y
+    )
+
+
+def test_labels_that_look_alike_are_named_with_their_clients(data, model):
+    """As where one site writes "Yes" and others "yes"; labels that are other words are not."""
+    X, y, clients = data
+    labels = np.where(y == 0, "yes", "no")
+    first = np.unique(clients)[0]
+    mixed = np.where((clients == first) & (y == 0), "Yes ", labels)
+    with pytest.warns(UserWarning, match=re.escape(f"'Yes ' of client {first.item()!r}")):
+        model.fit(X, mixed, clients=clients)
+    assert len(model.classes_) == 3
+    clone(model).fit(X, np.where(clients == first, "perhaps", labels), clients=clients)
+    with pytest.raises(ValueError, match=r"not among .*'Yes ' of client"):
+        clone(model).partial_fit(X, mixed, classes=["no", "yes"], clients=clients)
 
 
 WRONG_PARAMETERS = {

@@ -17,6 +17,7 @@ from torch import nn
 from skfedfocal import FederatedClassifier, FedFocalClassifier, load_model, save_model
 from skfedfocal._component import Component
 from skfedfocal.losses import FocalLoss
+from skfedfocal.preprocessing import FederatedStandardScaler
 from skfedfocal.strategies import FedProx
 
 SMALL = {"hidden_layer_sizes": (8,), "n_rounds": 2, "random_state": 0, "warm_start": True}
@@ -176,3 +177,13 @@ def test_model_file_round_trip(estimator, federation, tmp_path):
     save_model(fitted, tmp_path / "model")
     found = load_model(tmp_path / "model", module=estimator.module)
     assert_same_estimator(found, fitted, X)
+
+
+@pytest.mark.parametrize("scaler", [StandardScaler(), FederatedStandardScaler()], ids=str)
+def test_model_file_keeps_the_kind_of_output(scaler, tmp_path):
+    pd = pytest.importorskip("pandas")
+    X = pd.DataFrame({"age": [61.0, 47.0, 52.0], "pulse": [72.0, 80.0, 65.0]})
+    scaler = clone(scaler).set_output(transform="pandas").fit(X)
+    save_model(scaler, tmp_path / "model")
+    found = load_model(tmp_path / "model")
+    pd.testing.assert_frame_equal(found.transform(X), scaler.transform(X))

@@ -12,18 +12,17 @@ from scipy.stats import norm
 from sklearn.base import clone
 
 from skfedfocal._component import InvalidParameterError
-from skfedfocal.aggregation import CoordinateMedian, WeightedMean
-from skfedfocal.privacy import ClientLevelDP, ExampleLevelDP, Ledger, NoiseSource
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.queries import PlainRows
+from skfedfocal.privacy import ClientLevelDP, ExampleLevelDP, Ledger
 from skfedfocal.privacy._accounting import Event
-from skfedfocal.privacy._checks import check_training
 from skfedfocal.privacy._clipping import (
     adapted_clip_norm,
     clip_factors,
-    noisy_label_counts,
     split_noise,
 )
+from skfedfocal.privacy._counts import NoisyLabelCounts
 from skfedfocal.privacy._plan import PrivateStep
-from skfedfocal.selection import CategoryCoverage, FocalSelection, Uniform
 
 pytest.importorskip("dp_accounting")
 pytest.importorskip("cryptography")
@@ -244,67 +243,32 @@ def test_an_adaptive_plan_has_both_noises_in_one_event():
 # ── label counts ─────────────────────────────────────────────────────────────────────
 
 
-def test_noisy_counts_have_their_noise_and_their_floor():
-    counts = np.array([[500.0, 0.0], [300.0, 3.0]])
-    drawn = np.array([noisy_label_counts(counts, 10.0, NoiseSource(0, k)) for k in range(2000)])
-    assert drawn[:, 0].mean() == pytest.approx(800, abs=1.5)
-    assert drawn[:, 0].std() == pytest.approx(10, rel=0.1)
-    assert drawn.min() == 1
-    assert (drawn[:, 1] == 1).mean() == pytest.approx(norm.cdf(-0.2), abs=0.06)
+def counts_of(query, counts):
+    """Answers of clients with so many rows of each class."""
+    counts = np.atleast_2d(counts)
+    y = np.concatenate([np.repeat(np.arange(counts.shape[1]), own) for own in counts])
+    clients = np.repeat(np.arange(len(counts)), counts.sum(1))
+    layout = ClientLayout(
+        np.arange(len(counts)),
+        np.concatenate([[0], np.cumsum(counts.sum(1))]),
+        np.argsort(clients, kind="stable"),
+    )
+    return query.answers(PlainRows(None, y, None, layout), np.arange(len(counts)))
+
+
+@pytest.mark.parametrize("seed", [None, (0, 3)])
+def test_label_counts_have_the_noise_of_each_client(seed):
+    counts = np.tile([[50, 0, 7]], (2000, 1))
+    apart = counts_of(NoisyLabelCounts(3, 10.0, seed=seed), counts) - counts
+    assert np.abs(apart.mean(0)).max() < 5 * 10 / 2000**0.5
+    np.testing.assert_allclose(apart.std(0), 10, rtol=0.1)
+    assert np.abs(np.corrcoef(apart.T)[~np.eye(3, dtype=bool)]).max() < 0.12
+    np.testing.assert_array_equal(counts_of(NoisyLabelCounts(3, 0.0), counts), counts)
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=3, max_size=3))
 def test_no_client_moves_the_counts_by_more_than_the_bound(own):
-    others = np.array([[900.0, 900.0, 900.0], [7.0, 0.0, 1.0]])
-    with_ = np.vstack([others, own])
-    moved = noisy_label_counts(with_, 0.0, NoiseSource(0), client_bound=30.0)
-    moved = moved - noisy_label_counts(others, 0.0, NoiseSource(0), client_bound=30.0)
+    others = [[900, 900, 900], [7, 0, 1]]
+    query = NoisyLabelCounts(3, 0.0, client_bound=30.0)
+    moved = counts_of(query, [*others, own]).sum(0) - counts_of(query, others).sum(0)
     assert np.linalg.norm(moved) <= 30 * (1 + 1e-9)
-
-
-# ── what does not go together ────────────────────────────────────────────────────────
-
-FINE = {"aggregation": WeightedMean(), "selection": Uniform(), "class_weight": "balanced"}
-
-
-@both
-def test_a_plain_training_passes(mechanism):
-    check_training(mechanism(1.0), **FINE)
-
-
-@both
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"selection": FocalSelection()}, "FocalSelection tells the server"),
-        ({"selection": CategoryCoverage()}, "CategoryCoverage tells the server"),
-        ({"early_stopping": True}, "early_stopping"),
-        ({"class_weight": "estimated"}, "class_weight='balanced'"),
-    ],
-)
-def test_what_tells_the_server_more_is_refused_by_name(mechanism, change, message):
-    with pytest.raises(InvalidParameterError, match=message):
-        check_training(mechanism(1.0), **FINE | change)
-
-
-@both
-def test_class_weights_without_counts_are_refused(mechanism):
-    bare = mechanism(1.0, counts_noise=None)
-    with pytest.raises(InvalidParameterError, match="counts_noise"):
-        check_training(bare, **FINE)
-    check_training(bare, **FINE | {"class_weight": None})
-    check_training(bare, **FINE | {"class_weight": "local"})
-
-
-def test_robust_means_need_updates_that_have_noise_of_their_own():
-    robust = FINE | {"aggregation": CoordinateMedian()}
-    check_training(ExampleLevelDP(1.0, trust="local"), **robust)
-    for mechanism in (ExampleLevelDP(1.0, trust="distributed"), ClientLevelDP(1.0)):
-        with pytest.raises(InvalidParameterError, match="CoordinateMedian needs single updates"):
-            check_training(mechanism, **robust)
-
-
-def test_cohorts_of_fixed_size_are_not_poisson_samples():
-    with pytest.raises(InvalidParameterError, match="sampling_rate"):
-        check_training(ClientLevelDP(1.0), clients_per_round=5, **FINE)
-    check_training(ExampleLevelDP(1.0), clients_per_round=5, **FINE)

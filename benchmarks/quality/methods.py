@@ -19,6 +19,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from skfedfocal import FederatedClassifier, FedFocalClassifier, FedFocalClassifierCV
+from skfedfocal._training.parts import resolve_parts
 from skfedfocal.losses import (
     FocalLoss,
     LDAMLoss,
@@ -195,6 +196,11 @@ def _local_only(task: Task, common: Common, **own: Any) -> LocalModels:
 def _written_out(kind: type, *names: str) -> dict[str, Any]:
     """Decisive defaults, written out so that records show when they change."""
     defaults = kind().get_params()
+    if "auto" in (defaults["logit_adjustment"], defaults["client_gamma"]):  # as it is for all here
+        parts = resolve_parts(kind(), kind()._resolve_loss(), defaults["class_weight"])
+        assert parts.focus is not None
+        defaults["logit_adjustment"] = parts.loss.logit_adjustment
+        defaults["client_gamma"] = parts.focus.client_gamma
     return {name: defaults[name] for name in names if name in defaults}
 
 

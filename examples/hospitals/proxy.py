@@ -38,13 +38,16 @@ def make_proxy(superlink: str, ca: str) -> Starlette:
     async def fleet(request: Request) -> Response:
         if ".." in request.url.path:
             return Response(status_code=404)
-        answer = await request.app.state.client.request(
-            request.method,
-            request.url.path,
-            params=request.query_params,
-            headers=_passed_on(request.headers),
-            content=await request.body(),
-        )
+        try:
+            answer = await request.app.state.client.request(
+                request.method,
+                request.url.path,
+                params=request.query_params,
+                headers=_passed_on(request.headers),
+                content=await request.body(),
+            )
+        except httpx.TransportError:  # SuperNodes try again after 502, but give up after 500
+            return Response(status_code=502)
         return Response(answer.content, answer.status_code, _passed_on(answer.headers))
 
     return Starlette(routes=[Route(_FLEET, fleet, methods=["POST"])], lifespan=lifespan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +85,72 @@ def schedule(
             batch_size,
             block_size,
         )
+
+
+def poisson_schedule(
+    clients: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    *,
+    n_steps: int,
+    block_size: int,
+    sampler: Callable[[NDArray[np.int64]], Callable[[NDArray[np.int64]], NDArray[np.bool_]]],
+) -> Iterator[Block]:
+    """Lay out steps that take every row by chance, each row of a batch with share 1.
+
+    Clients of like size share a block, as in `schedule`. A step in which a client has no row is
+    padding alone, since whether a client has any must not show.
+
+    Parameters
+    ----------
+    clients : ndarray of shape (m,)
+        The cohort.
+    offsets : ndarray of shape (n_clients + 1,)
+        Where each client's rows begin.
+    n_steps : int
+        Number of steps of every client.
+    block_size : int
+        Clients that train side by side.
+    sampler : callable
+        From the members of a block to a function from their sizes to who is in the next step, one
+        client's rows after the other's.
+    """
+    sizes = offsets[clients + 1] - offsets[clients]
+    by_size = np.argsort(-sizes, kind="stable")
+    for lo in range(0, len(clients), block_size):
+        here = by_size[lo : lo + block_size]
+        members, m = clients[here], len(here)
+        draw, owners = sampler(members), np.repeat(np.arange(m), sizes[here])
+        own_first = offsets[members]
+        steps = [_drawn(own_first, sizes[here], owners, draw(sizes[here])) for _ in range(n_steps)]
+        width = np.array([len(places) // m for places, _ in steps])
+        yield Block(
+            members,
+            here,
+            np.full(n_steps, m),
+            width,
+            np.concatenate([[0], np.cumsum(m * width)]),
+            np.concatenate([places for places, _ in steps]),
+            np.concatenate([share for _, share in steps]),
+        )
+
+
+def _drawn(
+    begins: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    taken: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Places and shares of one step of a block, padded to the largest batch."""
+    m = len(sizes)
+    rows = np.flatnonzero(taken)
+    owner = owners[rows]
+    n_taken = np.bincount(owner, minlength=m)
+    width = max(1, int(n_taken.max()))
+    slot = owner * width + np.arange(len(rows)) - (np.cumsum(n_taken) - n_taken)[owner]
+    places, share = np.repeat(begins, width), np.zeros(m * width)
+    places[slot] = begins[owner] + rows - (np.cumsum(sizes) - sizes)[owner]
+    share[slot] = 1.0
+    return places, share
 
 
 def _chunks(sizes: NDArray[np.int64], block_size: int, max_rows: int = 1 << 19) -> Iterator[slice]:

@@ -20,6 +20,8 @@ def digest(
     """What tells these rows from others: a hash over values, labels, weights and owners."""
     found = hashlib.sha256(repr((X.shape, str(X.dtype))).encode())
     arrays = [X.data, X.indices, X.indptr] if sparse.issparse(X) else [X]
+    if arrays[0].dtype.kind == "O":  # whose memory is addresses
+        arrays = [np.frompyfunc(repr, 1, 1)(X).astype(np.str_)]
     arrays += [codes.astype(np.int64), layout.codes(X.shape[0])]
     arrays += [] if sample_weight is None else [sample_weight]
     for array in arrays:

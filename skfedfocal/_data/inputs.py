@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
 from skfedfocal._data.clients import check_order
+from skfedfocal._data.differences import aligned
 
 # What scikit-learn checks of X; `check_finite` does the rest once the module's type is known.
 ACCEPTED: dict[str, Any] = {
@@ -104,7 +105,6 @@ def _join(ids: list[Any], parts: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, 
         for client, part in zip(ids, parts, strict=True)
     ]
     sizes = []
-    first = parts[0][0]
     for client, (X, y, weight) in zip(ids, parts, strict=True):
         n_rows = _n_rows(X)
         sizes.append(n_rows)
@@ -116,12 +116,11 @@ def _join(ids: list[Any], parts: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, 
                 raise ValueError(
                     f"Client {client!r}: X has {n_rows} rows but {name} has {length} entries."
                 )
-        _check_columns(client, X, ids[0], first)
     weighted = [weight is not None for *_, weight in parts]
     if any(weighted) and not all(weighted):
         raise ValueError("Give sample_weight for every client or for none.")
     return (
-        _stack([X for X, *_ in parts]),
+        _stack(aligned(ids, [X for X, *_ in parts])),
         _join_labels(ids, [np.asarray(labels(y)) for _, y, _ in parts]),
         np.concatenate([np.asarray(w) for *_, w in parts]) if any(weighted) else None,
         _repeat(ids, sizes),
@@ -141,28 +140,6 @@ def _join_labels(ids: list[Any], parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 def _n_rows(X: Any) -> int:
     return int(X.shape[0]) if hasattr(X, "shape") else len(X)
-
-
-def _check_columns(client: Any, X: Any, first_client: Any, first: Any) -> None:
-    if hasattr(X, "columns") and hasattr(first, "columns") and type(X) is not type(first):
-        raise ValueError(
-            f"Client {client!r} has a {type(X).__module__.partition('.')[0]} table but client "
-            f"{first_client!r} has one of {type(first).__module__.partition('.')[0]}; use one kind."
-        )
-    found, wanted = _columns(X), _columns(first)
-    if found != wanted:
-        raise ValueError(
-            f"Client {client!r} has columns {found} but client {first_client!r} has {wanted}; "
-            "all clients need the same columns in the same order."
-        )
-
-
-def _columns(X: Any) -> Any:
-    if hasattr(X, "columns"):
-        return list(X.columns)
-    return (
-        f"of shape {tuple(X.shape[1:])}" if hasattr(X, "shape") else f"of shape {np.shape(X)[1:]}"
-    )
 
 
 def _stack(parts: Sequence[Any]) -> Any:

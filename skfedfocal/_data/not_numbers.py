@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-_NUMBERS = re.compile(r"u?int\d|float\d|bool|double|decimal|sparse")
-_TIMES = re.compile(r"date|time|duration")
+NUMBERS = re.compile(r"u?int\d|float\d|bool|double|decimal|sparse")
+TIMES = re.compile(r"date|time|duration")
 
 
 @contextmanager
 def naming_what_is_no_number(X: Any) -> Iterator[None]:
-    """Refuse a table with dates; and where it is refused for its words, name column and word.
+    """Refuse dates and columns of one name; and where X is refused for a word, name both.
 
     Dates beside numbers are numbers to some libraries, of nanoseconds since 1970 or of
     microseconds, so that they are looked for first; words, only once there is an error.
     """
     is_frame = hasattr(X, "columns") and hasattr(X, "dtypes")
-    refuse_times(X)
+    check_frame(X)
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -37,12 +37,16 @@ def naming_what_is_no_number(X: Any) -> Iterator[None]:
         ) from error
 
 
-def refuse_times(X: Any) -> None:
-    """Raise ValueError where a column of a frame has dates; it says which."""
+def check_frame(X: Any) -> None:
+    """Raise ValueError where a frame has columns of dates, or of one name; it says which."""
     if not (hasattr(X, "columns") and hasattr(X, "dtypes")):
         return
-    for i, (name, kind) in enumerate(zip(X.columns, list(X.dtypes), strict=True)):
-        if _TIMES.search(str(kind).lower()):
+    names = list(X.columns)
+    if len(set(names)) < len(names):
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        raise ValueError(f"X has more than one column called {twice}; give each a name of its own.")
+    for i, (name, kind) in enumerate(zip(names, list(X.dtypes), strict=True)):
+        if TIMES.search(str(kind).lower()):
             raise ValueError(
                 f"column {i} ({name!r}) of X has dates or times ({kind}), which are no numbers; "
                 "make numbers of them, such as days since a date, or leave the column out."
@@ -58,7 +62,7 @@ def _first_word(X: Any, is_frame: bool) -> tuple[str, Any] | None:
     else:
         return None
     for place, column in columns.items():
-        if getattr(column, "ndim", 1) != 1 or _NUMBERS.match(str(column.dtype).lower()):
+        if getattr(column, "ndim", 1) != 1 or NUMBERS.match(str(column.dtype).lower()):
             continue  # of numbers; or several columns of one name
         for row, value in enumerate(column):
             if not _is_number(value):

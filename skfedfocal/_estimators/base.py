@@ -76,6 +76,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         "device": [str],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
+        "privacy": [HasMethods("plan"), None],
     }
 
     def __init__(
@@ -83,7 +84,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         hidden_layer_sizes: Any,
         *,
         module: Any,
-        client_gamma: float,
+        client_gamma: Any,
         strategy: Any,
         aggregation: Any,
         selection: Any,
@@ -92,7 +93,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         n_rounds: int,
         n_local_epochs: int,
         batch_size: int,
-        learning_rate: float,
+        learning_rate: Any,
         momentum: float,
         weight_decay: float,
         average_rounds: int,
@@ -104,6 +105,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         device: str,
         verbose: int,
         random_state: Any,
+        privacy: Any = None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
@@ -128,6 +130,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
+        self.privacy = privacy
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -240,6 +243,11 @@ class BaseFederatedClassifier(FederatedTrainer):
     ) -> None:
         self._check_parts()  # a wrong parameter is found before the data are read
         X, y, sample_weight, clients = as_rows(X, y, sample_weight, clients)
+        if self.privacy is not None and sample_weight is not None:
+            raise ValueError(
+                f"privacy={type(self.privacy).__name__}(...) cannot go with sample_weight: weights "
+                "are relative to those of the client's other rows. Leave them out."
+            )
         X, y, weight, layout = checked_rows(self, X, y, sample_weight, clients, reset=not go_on)
         classes, codes = encoded(y, layout, classes, self.classes_ if go_on else None)
         needs_digest = self.early_stopping or checkpoint is not None
@@ -251,7 +259,7 @@ class BaseFederatedClassifier(FederatedTrainer):
 
         self._train_over(
             connect,
-            partial(Setup, classes, layout.ids, X.shape[1:], data),
+            partial(Setup, classes, layout.ids, X.shape[1:], None if self.privacy else data),
             n_rounds,
             go_on=go_on,
             adds_rows=adds_rows,
@@ -262,7 +270,7 @@ class BaseFederatedClassifier(FederatedTrainer):
                 "rows (a hash of them)": data,
             },
         )
-        if not go_on:
+        if not go_on and self.privacy is None:
             names = getattr(self, "feature_names_in_", None)
             warn_if_unscaled(self.history_["loss"][0], len(classes), X, names)
 

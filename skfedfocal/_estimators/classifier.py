@@ -7,7 +7,7 @@ from typing import Any
 
 from skfedfocal._component import resolve
 from skfedfocal._estimators.base import BaseFederatedClassifier
-from skfedfocal._sklearn import Interval
+from skfedfocal._sklearn import Interval, StrOptions
 from skfedfocal.losses import LOSSES, FocalLoss, Loss
 
 
@@ -44,16 +44,19 @@ class FedFocalClassifier(BaseFederatedClassifier):
         frequencies read off the aggregate of one update instead of counts; it tells the server as
         much, without a message of its own. A dict maps labels to weights; classes not in it
         weigh 1.
-    logit_adjustment : float, default=0.6
+    logit_adjustment : float or "auto", default="auto"
         Share of the class weighting that shifts logits instead of weighing rows, in [0, 1]: rows
         weigh their class weight to the power ``1 - logit_adjustment``, and the rest is added to the
         logits in training. 0 weighs rows only. All stand for the same probabilities; something
         between the two trains most steadily. With ``class_weight="local"`` there is no shift.
-    client_gamma : float, default=1.0
+        "auto" is 0.6, and 1 under `ExampleLevelDP`, whose clipping a shift survives and weights do
+        not.
+    client_gamma : float or "auto", default="auto"
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
         their rows, weighed by class, that the global model gets right, smoothed and bounded as in
         `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each round, and it
         costs another forward pass. Only the weighted mean has it: set 0 beside another aggregation.
+        "auto" is 1, and 0 under `privacy`, which covers no recalls.
     strategy : str or Strategy, default="fedavg"
         The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
         object from `skfedfocal.strategies`.
@@ -75,8 +78,9 @@ class FedFocalClassifier(BaseFederatedClassifier):
         Passes of a client over its rows in a round.
     batch_size : int, default=32
         Rows of a step of local SGD.
-    learning_rate : float, default=0.1
-        Length of a step of local SGD.
+    learning_rate : float or "auto", default="auto"
+        Length of a step of local SGD. "auto" is 0.1, and 2 under `ExampleLevelDP`, whose steps are
+        few, of many rows each, and clipped.
     momentum : float, default=0.0
         Momentum of local SGD, in [0, 1); it starts anew each round.
     weight_decay : float, default=0.0
@@ -111,6 +115,11 @@ class FedFocalClassifier(BaseFederatedClassifier):
         1 draws a progress bar, 2 prints a line a round.
     random_state : int, RandomState instance or None, default=None
         Seed of initial parameters, selection and shuffling.
+    privacy : ExampleLevelDP, ClientLevelDP or None, default=None
+        Differential privacy of single rows or of whole clients, from `skfedfocal.privacy`, which
+        the model and all that is known of its training then has; what it does not cover is refused.
+        Under `ExampleLevelDP`, `n_local_epochs` is the number of steps of a client in a round, each
+        on rows drawn by chance, and `batch_size` plays no part.
 
     Attributes
     ----------
@@ -135,6 +144,12 @@ class FedFocalClassifier(BaseFederatedClassifier):
         Its trainable parameters as one vector.
     training_state_ : dict
         All that later rounds depend on, from which `warm_start` and `partial_fit` go on.
+    epsilon_, delta_ : float
+        What all that was released has spent. Only with `privacy`; then also ``epsilon`` by round in
+        `history_`, whose losses are NaN, and sizes of clients are noisy or NaN.
+    privacy_ : dict
+        The ledger that this was computed from, as JSON can hold it; `skfedfocal.privacy.Ledger`
+        reads it. Only with `privacy`.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -183,8 +198,10 @@ class FedFocalClassifier(BaseFederatedClassifier):
         "class_weight": BaseFederatedClassifier._class_weight_constraint,
         "secure_aggregation": BaseFederatedClassifier._secure_aggregation_constraint,
         "warm_start": ["boolean"],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "gamma": [Interval(Real, 0, None, closed="left"), "array-like"],
-        "logit_adjustment": [Interval(Real, 0, 1, closed="both")],
+        "logit_adjustment": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+        "client_gamma": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
     def __init__(
@@ -194,8 +211,8 @@ class FedFocalClassifier(BaseFederatedClassifier):
         module: Any = None,
         gamma: Any = 1.0,
         class_weight: Any = "balanced",
-        logit_adjustment: float = 0.6,
-        client_gamma: float = 1.0,
+        logit_adjustment: Any = "auto",
+        client_gamma: Any = "auto",
         strategy: Any = "fedavg",
         aggregation: Any = "mean",
         selection: Any = "uniform",
@@ -204,7 +221,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
-        learning_rate: float = 0.1,
+        learning_rate: Any = "auto",
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         average_rounds: int = 1,
@@ -218,6 +235,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         warm_start: bool = False,
         verbose: int = 0,
         random_state: Any = None,
+        privacy: Any = None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -243,6 +261,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
             device=device,
             verbose=verbose,
             random_state=random_state,
+            privacy=privacy,
         )
         self.gamma = gamma
         self.class_weight = class_weight
@@ -251,7 +270,12 @@ class FedFocalClassifier(BaseFederatedClassifier):
         self.warm_start = warm_start
 
     def _resolve_loss(self) -> Loss:
-        return resolve(FocalLoss(self.gamma, self.logit_adjustment), LOSSES, Loss, "gamma")
+        share = self.logit_adjustment
+        if share == "auto":
+            share = 0.6
+            if getattr(self.privacy, "unit", None) == "example":
+                share = 1.0  # a shift survives the clipping of rows, weights do not
+        return resolve(FocalLoss(self.gamma, share), LOSSES, Loss, "gamma")
 
     def _class_weight(self) -> Any:
         return self.class_weight

@@ -274,6 +274,12 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     def _check_parts(self) -> None:
         if isinstance(self.cv, str):
             raise _wrong_cv(self.cv)
+        if self.privacy is not None:
+            raise InvalidParameterError(
+                f"privacy={type(self.privacy).__name__}(...) cannot go with "
+                "FedFocalClassifierCV: each score on validation rows is a release without noise. "
+                "Use FedFocalClassifier with parameters settled beforehand."
+            )
         if not len(self.gammas) or not len(self.class_weights):
             raise InvalidParameterError("gammas and class_weights must not be empty.")
         allowed = BaseFederatedClassifier._class_weight_constraint

@@ -9,25 +9,26 @@ from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skfedfocal._estimators.base import BaseFederatedClassifier
 from skfedfocal._plain import ModelFileError, read_plain, write_plain
-from skfedfocal.preprocessing import FederatedStandardScaler
+from skfedfocal.preprocessing._described import describe_step, rebuild_step, tried_step
 
 _GIVEN = "module is given when the model is loaded"
 
 
 def save_model(estimator: Any, path: str | os.PathLike[str]) -> None:
-    """Write a fitted classifier, or a pipeline of scaler and classifier, to a file.
+    """Write a fitted classifier, or a pipeline of preprocessing and classifier, to a file.
 
     The file holds numbers and texts only, and a checksum; it is written under another name first,
     so that no reader meets half of it. A `module` of one's own is not in it: see `load_model`.
 
     Parameters
     ----------
-    estimator : FedFocalClassifier, FederatedClassifier, FederatedStandardScaler or Pipeline
-        What to write; a pipeline may hold these and scikit-learn's StandardScaler.
+    estimator : FedFocalClassifier, FederatedClassifier or Pipeline
+        What to write. A pipeline may hold the transformers of `skfedfocal.preprocessing`,
+        scikit-learn's StandardScaler, and a ColumnTransformer of these, which names its columns
+        one by one.
     path : str or path-like
         The file.
 
@@ -82,6 +83,8 @@ def load_model(path: str | os.PathLike[str], *, module: Any = None) -> Any:
     ...         print("not a model")
     not a model
     """
+    from skfedfocal import privacy  # noqa: F401  (whose parts a model may name)
+
     described = read_plain(path)
     try:
         return _tried(rebuild(described, module))
@@ -100,7 +103,10 @@ def describe(estimator: Any) -> dict[str, Any]:
     kind: Any = type(estimator)
     name = kind.__name__
     if kind is not _kinds().get(name):
-        raise TypeError(f"{name} cannot be written; only {sorted(_kinds())} and pipelines of them.")
+        try:
+            return describe_step(estimator)
+        except TypeError as error:
+            raise TypeError(f"{error} Or one of {sorted(_kinds())}.") from error
     state = {
         key: value
         for key, value in vars(estimator).items()
@@ -120,6 +126,8 @@ def rebuild(described: dict[str, Any], module: Any = None) -> Any:
     """The estimator of `describe`."""
     if "steps" in described:
         return Pipeline([(name, rebuild(step, module)) for name, step in described["steps"]])
+    if described.get("kind") not in _kinds():
+        return rebuild_step(described)
     params = dict(described["params"])
     if params.get("module") == _GIVEN:
         if module is None:
@@ -145,20 +153,27 @@ def _tried(estimator: Any) -> Any:
     steps = (
         [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     )
-    if not all(hasattr(step, "theta_") or hasattr(step, "n_features_in_") for step in steps):
+    steps = [step for step in steps if step not in (None, "passthrough")]
+    fitted = [hasattr(step, "theta_") or hasattr(step, "n_features_in_") for step in steps]
+    if not any(fitted):
         return estimator
+    if not all(fitted):
+        raise ModelFileError(
+            "Some steps of the pipeline in the file are fitted, and others are not."
+        )
     with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
         first = steps[0]
         rows = np.zeros((2, *getattr(first, "row_shape_", (first.n_features_in_,))))
         for step in steps:
             if not hasattr(step, "theta_"):
-                rows = step.transform(rows)
+                rows = tried_step(step, rows)
                 continue
             probabilities = step.predict_proba(rows)
             shape = (2, *np.shape(step.classes_))
             if probabilities.shape != shape or not np.isfinite(probabilities).all():
                 raise ModelFileError("The model in the file gives no probabilities of its classes.")
-            step.predict(rows)
+            if not np.isin(step.predict(rows), step.classes_).all():
+                raise ModelFileError("The model in the file predicts what is none of its classes.")
     return estimator
 
 
@@ -173,4 +188,4 @@ def _kinds() -> dict[str, type]:
         if kind.__module__.partition(".")[0] == "skfedfocal":
             kinds[kind.__name__] = kind
     del kinds["BaseFederatedClassifier"]
-    return kinds | {c.__name__: c for c in (FederatedStandardScaler, StandardScaler)}
+    return kinds

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 from skfedfocal._component import resolve
 from skfedfocal._estimators.base import BaseFederatedClassifier
-from skfedfocal._sklearn import StrOptions
+from skfedfocal._sklearn import Interval, StrOptions
 from skfedfocal.losses import LOSSES, Loss
 
 
@@ -64,8 +65,9 @@ class FederatedClassifier(BaseFederatedClassifier):
         Passes of a client over its rows in a round.
     batch_size : int, default=32
         Rows of a step of local SGD.
-    learning_rate : float, default=0.1
-        Length of a step of local SGD.
+    learning_rate : float or "auto", default="auto"
+        Length of a step of local SGD. "auto" is 0.1, and 2 under `ExampleLevelDP`, whose steps are
+        few, of many rows each, and clipped.
     momentum : float, default=0.0
         Momentum of local SGD, in [0, 1); it starts anew each round.
     weight_decay : float, default=0.0
@@ -100,6 +102,11 @@ class FederatedClassifier(BaseFederatedClassifier):
         1 draws a progress bar, 2 prints a line a round.
     random_state : int, RandomState instance or None, default=None
         Seed of initial parameters, selection and shuffling.
+    privacy : ExampleLevelDP, ClientLevelDP or None, default=None
+        Differential privacy of single rows or of whole clients, from `skfedfocal.privacy`, which
+        the model and all that is known of its training then has; what it does not cover is refused.
+        Under `ExampleLevelDP`, `n_local_epochs` is the number of steps of a client in a round, each
+        on rows drawn by chance, and `batch_size` plays no part.
 
     Attributes
     ----------
@@ -124,6 +131,12 @@ class FederatedClassifier(BaseFederatedClassifier):
         Its trainable parameters as one vector.
     training_state_ : dict
         All that later rounds depend on, from which `warm_start` and `partial_fit` go on.
+    epsilon_, delta_ : float
+        What all that was released has spent. Only with `privacy`; then also ``epsilon`` by round in
+        `history_`, whose losses are NaN, and sizes of clients are noisy or NaN.
+    privacy_ : dict
+        The ledger that this was computed from, as JSON can hold it; `skfedfocal.privacy.Ledger`
+        reads it. Only with `privacy`.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -159,6 +172,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         "class_weight": BaseFederatedClassifier._class_weight_constraint,
         "secure_aggregation": BaseFederatedClassifier._secure_aggregation_constraint,
         "warm_start": ["boolean"],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "loss": [StrOptions(set(LOSSES)), Loss],
     }
 
@@ -178,7 +192,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         n_rounds: int = 100,
         n_local_epochs: int = 1,
         batch_size: int = 32,
-        learning_rate: float = 0.1,
+        learning_rate: Any = "auto",
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         average_rounds: int = 1,
@@ -192,6 +206,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         warm_start: bool = False,
         verbose: int = 0,
         random_state: Any = None,
+        privacy: Any = None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -217,6 +232,7 @@ class FederatedClassifier(BaseFederatedClassifier):
             device=device,
             verbose=verbose,
             random_state=random_state,
+            privacy=privacy,
         )
         self.loss = loss
         self.class_weight = class_weight

@@ -31,6 +31,7 @@ from skfedfocal._estimators.rows import checked_rows, encoded
 from skfedfocal._sklearn import HasMethods, Interval, _fit_context
 from skfedfocal._steps import last_step, to_last_step, with_last_step
 from skfedfocal._threads import one_thread
+from skfedfocal._training.parts import learning_rate_of
 from skfedfocal._training.personal import personalize
 from skfedfocal.engines import ENGINES
 from skfedfocal.engines._in_process import InProcessEngine
@@ -368,7 +369,7 @@ default="client"
         codes = encoded(y, layout, None, last.classes_)[1].astype(np.int64)
         n_classes = len(last.classes_)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        rate = last.learning_rate if self.learning_rate is None else self.learning_rate
+        rate = learning_rate_of(last) if self.learning_rate is None else self.learning_rate
         tuning = tuning_of(last, shares, self.n_folds, self.n_epochs, rate, seed)
         theta = torch.from_numpy(last.theta_)
         module = deepcopy(last.module_).train()

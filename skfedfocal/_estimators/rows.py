@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.differences import look_alikes
 from skfedfocal._data.inputs import ACCEPTED, check_labels, distinct, numbers, places_among
 from skfedfocal._data.not_numbers import naming_what_is_no_number
 from skfedfocal._sklearn import InvalidParameterError, _check_sample_weight
+
+_SHOWN = 3  # labels, or clients, in a message
 
 
 def checked_rows(
@@ -62,12 +66,30 @@ def encoded(
         known = present if classes is None else np.unique(classes)
     unknown = np.setdiff1d(present, known)
     if len(unknown):
-        raise ValueError(f"y has classes {unknown!r} that are not among {known!r}.")
+        who = "; ".join(_with_owners(label, y, layout) for label in unknown[:_SHOWN].tolist())
+        raise ValueError(f"y has classes {unknown!r} that are not among {known!r}: {who}.")
     if len(known) < 2:
         raise ValueError(
             f"y has one class only, {known!r}; a classifier needs at least two classes."
         )
+    for group in look_alikes(known):
+        who = "; ".join(_with_owners(label, y, layout) for label in group)
+        warnings.warn(
+            f"There are labels that differ in blanks or capitals alone: {who}. If they are the "
+            "same, mend them: each is a class of its own.",
+            UserWarning,
+            stacklevel=5,
+        )
     return known, places_among(known, y)
+
+
+def _with_owners(label: Any, y: NDArray[Any], layout: ClientLayout) -> str:
+    """A label, and the clients that have it where there are few."""
+    found = np.unique(layout.codes(len(y))[y == label])
+    owners = layout.ids[found[found >= 0]].tolist()
+    if layout.n_clients < 2 or len(owners) > _SHOWN:
+        return repr(label)
+    return f"{label!r} of {', '.join(f'client {owner!r}' for owner in owners)}"
 
 
 def device_of(name: str) -> torch.device:

@@ -21,7 +21,7 @@ from skfedfocal._threads import one_thread
 from skfedfocal._training.assembly import Population, Setup, assemble
 from skfedfocal._training.checkpoint import Checkpoint
 from skfedfocal._training.federation import ServerState
-from skfedfocal._training.parts import resolve_parts
+from skfedfocal._training.parts import Parts, resolve_parts
 from skfedfocal._training.progress import progress
 from skfedfocal._training.state import TrainingState, columns, packed, unpacked
 from skfedfocal._training.training import Patience, Training
@@ -39,6 +39,7 @@ class FederatedTrainer(FederatedPredictor):
     hidden_layer_sizes: Any
     module: Any
     n_iter_no_change: int
+    privacy: Any
     random_state: Any
     tol: float
     verbose: int
@@ -93,16 +94,30 @@ class FederatedTrainer(FederatedPredictor):
             counted = (None, 0)
             if before is not None and adds_rows:
                 counted = before["label_counts"], before["n_calls"]
-            federation, server, population = assemble(self, parts, engine, module, setup, counted)
-            state, n_before = self._begun(server, setup, before, saved, identity)
+            resumed = saved is not None and saved.state is not None
+            origin = saved.state if saved is not None and resumed else before
+            n_before = 0 if before is None else int(before["n_rounds"])
+            until = n_before + n_rounds
+            known = {**self._identity(setup), "rounds before": n_before, **identity}
+            if saved is not None:
+                saved.check(known)  # before anything is asked that would have to be paid for
+            n_wanted = until - (0 if origin is None else int(origin["n_rounds"]))
+            private = self._private(parts, engine, setup, origin, n_wanted, adds_rows)
+            federation, server, population = assemble(
+                self, parts, engine, module, setup, counted, private
+            )
+            state = self._begun(server, setup, before, saved, known)
             if state.server.n_rounds:
                 engine.asked = Traffic()  # what is asked again is no part of the training
             state = replace(state, label_counts=population.label_counts, n_calls=counted[1] + 1)
+            if private is not None:
+                state = private.kept(state)
+                until = state.server.n_rounds + private.n_rounds
+                engine = private.engine(engine, federation)
             patience = Patience(self.n_iter_no_change, self.tol) if self.early_stopping else None
-            training = Training(federation, state, self.average_rounds, patience, saved)
+            training = Training(federation, state, self.average_rounds, patience, saved, private)
             if training.is_over and (saved is None or saved.state is None):
                 _warn_is_over()
-            until = n_before + n_rounds
             try:
                 rounds = training.rounds(engine, until)
                 for _ in progress(rounds, until, self.verbose, engine):
@@ -111,6 +126,35 @@ class FederatedTrainer(FederatedPredictor):
                 if training.state.history:
                     theta = training.model()
                     self._keep(training.state, theta, loss, setup, population, engine.sizes)
+
+    def _private(
+        self,
+        parts: Parts,
+        engine: Engine,
+        setup: Setup,
+        origin: Mapping[str, Any] | None,
+        n_rounds: int,
+        adds_rows: bool,
+    ) -> Any:
+        """The account of a private training, or None; never one without the other."""
+        if self.privacy is None:
+            if origin is not None and origin.get("privacy") is not None:
+                raise ValueError(
+                    "The model to go on from was trained with privacy, of which a round without "
+                    "would leave nothing; set privacy again, or fit anew."
+                )
+            return None
+        from skfedfocal._training.private import PrivateTraining  # imported where it is asked for
+
+        if self.privacy.unit == "example" and not engine.clips_rows:
+            raise ValueError(
+                f"privacy={type(self.privacy).__name__}(...) cannot go with module="
+                f"{module_name(self.module)}: it may draw random numbers in training, as dropout "
+                "and recurrent layers do, and then what one row does cannot be bounded."
+            )
+        return PrivateTraining.open(
+            parts, self, engine, setup, origin, n_rounds, adds_rows=adds_rows
+        )
 
     def _seed(self, saved: Checkpoint | None, go_on: bool) -> int:
         """That of the training which goes on, or a new one."""
@@ -126,28 +170,28 @@ class FederatedTrainer(FederatedPredictor):
         setup: Setup,
         before: Mapping[str, Any] | None,
         saved: Checkpoint | None,
-        identity: Mapping[str, Any],
-    ) -> tuple[TrainingState, int]:
-        """Where the training stands, and how many rounds it had before this call.
+        known: Mapping[str, Any],
+    ) -> TrainingState:
+        """Where the training stands.
 
         A checkpoint is of this call, so that its rounds are on top of those before.
         """
         state = TrainingState(server)
         if before is not None:
             state = unpacked(before, server, setup.client_ids, setup.data)
-        n_before = state.server.n_rounds
         if saved is not None:
-            known = {**self._identity(setup), "rounds before": n_before, **identity}
             saved.begin(known, setup.seed, setup.client_ids, setup.data)
             if saved.state is not None:
                 state = unpacked(saved.state, server, setup.client_ids, setup.data)
-        return state, n_before
+        return state
 
     def _identity(self, setup: Setup) -> dict[str, Any]:
         """What a checkpoint must have been written for to be gone on with, by name."""
         free = {"n_rounds", "verbose", "device", "warm_start", "min_clients"}
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in free}
         params["module"] = module_name(self.module)
+        if self.privacy is not None:
+            params["privacy"] = repr(self.privacy)
         if not isinstance(self.random_state, Integral | None):
             params["random_state"] = type(self.random_state).__name__
         return {
@@ -169,10 +213,16 @@ class FederatedTrainer(FederatedPredictor):
         sizes: NDArray[np.float64],
     ) -> None:
         """Store the fitted state: arrays, plain numbers and the loss."""
+        for name in ("privacy_", "delta_", "epsilon_"):
+            if hasattr(self, name):  # of an earlier training
+                delattr(self, name)
+        if state.privacy is not None:
+            setup, sizes = self._keep_privately(state, setup)
         self.training_state_ = packed(state, setup.client_ids, setup.data)
         self.history_ = columns(state.history)
-        if np.isnan(self.history_["validation_loss"]).all():
-            del self.history_["validation_loss"]
+        for name in ("validation_loss", "epsilon"):
+            if np.isnan(self.history_[name]).all():
+                del self.history_[name]
         self.failures_ = list(state.failures)
         self.n_iter_ = state.server.n_rounds
         is_last = theta is state.server.theta
@@ -192,6 +242,24 @@ class FederatedTrainer(FederatedPredictor):
         self._made_from = self.module
         self._module = None
         _ = self.module_  # built now, so that prediction leaves the estimator as it is
+
+    def _keep_privately(
+        self, state: TrainingState, setup: Setup
+    ) -> tuple[Setup, NDArray[np.float64]]:
+        """Store what was spent; returns what may be told of the clients, and their sizes."""
+        from skfedfocal.privacy import Ledger
+
+        account: Any = state.privacy
+        self.privacy_ = account["ledger"]
+        self.delta_ = float(account["delta"])
+        self.epsilon_ = float(Ledger.from_plain(self.privacy_).epsilon(self.delta_))
+        counts, n_clients = account["counts"], len(setup.client_ids)
+        sizes = np.full(n_clients, np.nan)
+        if counts is not None and len(counts) == n_clients and self.privacy.trust == "local":
+            sizes = np.maximum(counts.sum(1), 1.0)
+        if self.privacy.unit == "client":  # whoever is in the list took part
+            setup = replace(setup, client_ids=np.arange(n_clients))
+        return setup, sizes
 
     def _resolve_loss(self) -> Loss:
         """The loss that the parameters mean, checked."""

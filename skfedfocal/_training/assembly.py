@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -77,6 +77,20 @@ class Population:
     constants: Tensor | None
 
 
+class Private(Protocol):
+    """What a private training changes in a federation."""
+
+    @property
+    def label_counts(self) -> Array | None:
+        """Noisy rows of each class."""
+
+    def local(self, plan: LocalPlan) -> LocalPlan:
+        """The plan of the clients."""
+
+    def federation(self, federation: Federation) -> Federation:
+        """The federation, whose cohorts may be drawn otherwise."""
+
+
 def assemble(
     settings: Any,
     parts: Parts,
@@ -84,6 +98,7 @@ def assemble(
     module: nn.Module,
     setup: Setup,
     counted: tuple[Array | None, int] = (None, 0),
+    private: Private | None = None,
 ) -> tuple[Federation, ServerState, Population]:
     """Put a federation together, before its first round.
 
@@ -101,6 +116,8 @@ def assemble(
         What the training is about.
     counted : tuple of ndarray and int
         Label counts of earlier rows, the mean over so many calls, which count as well.
+    private : Private or None, default=None
+        Of a private training, whose label counts have noise.
 
     Returns
     -------
@@ -116,7 +133,7 @@ def assemble(
         constants=None,
         n_epochs=settings.n_local_epochs,
         batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
+        learning_rate=parts.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         proximal=parts.strategy.proximal,
@@ -128,8 +145,11 @@ def assemble(
     each = None
     if LABEL_COUNTS in parts.selection.needs:
         each = engine.ask_each(LabelCounts(n_classes))
-    population = _population(parts, plan, engine, module, setup, each, counted)
+    noisy = None if private is None else private.label_counts
+    population = _population(parts, plan, engine, module, setup, each, counted, noisy)
     plan = _weighted(plan, parts, population)
+    if private is not None:
+        plan = private.local(plan)
     if n_clients == 1:
         plan = replace(plan, focus=None)  # of one client alone, the weight does not matter
     federation = Federation(
@@ -141,6 +161,8 @@ def assemble(
         max(settings.min_clients, setup.min_clients),
         setup.client_ids,
     )
+    if private is not None:
+        federation = private.federation(federation)
     stats = ClientStats(engine.n_rows, None if each is None else each[:, :-1])
     return federation, ServerState(theta, stats, parts.strategy.start(theta)), population
 
@@ -153,13 +175,17 @@ def _population(
     setup: Setup,
     each: Array | None,
     counted: tuple[Array | None, int],
+    noisy: Array | None,
 ) -> Population:
     loss, class_weight, counts = parts.loss, parts.class_weight, None
     if class_weight.counts == "estimated":
         counts = estimate_class_prior(engine, module, plan) * engine.n_rows.sum()
     elif "federated" in (class_weight.counts, loss.counts):
-        found = engine.ask(LabelCounts(len(setup.classes))) if each is None else each.sum(0)
-        counts = in_rows(found[:-1], found[-1])
+        if parts.privacy is not None:
+            counts = noisy
+        else:
+            found = engine.ask(LabelCounts(len(setup.classes))) if each is None else each.sum(0)
+            counts = in_rows(found[:-1], found[-1])
     before, n_calls = counted
     if counts is not None and before is not None:
         counts = before + (counts - before) / (n_calls + 1)  # to the bit the same where they are

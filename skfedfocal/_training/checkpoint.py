@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -52,25 +53,13 @@ class Checkpoint:
         with _locked(Path(path)):
             yield cls(Path(path))
 
-    def begin(
-        self,
-        identity: Mapping[str, Any],
-        seed: int,
-        client_ids: NDArray[Any],
-        data: str | None,
-    ) -> None:
-        """Say what the training is, by name; one that began as another is refused.
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Refuse a training that began as another.
 
         Parameters
         ----------
         identity : mapping
-            What must be the same for the training to go on: parameters, data and so on.
-        seed : int
-            Of the training.
-        client_ids : ndarray of shape (n_clients,)
-            The clients.
-        data : str or None
-            Digest of the rows.
+            What must be the same for the training to go on: parameters, data and so on, by name.
 
         Raises
         ------
@@ -85,6 +74,28 @@ class Checkpoint:
                     f"The checkpoint {self.path} was written with {name} {_short(old)}, but now it "
                     f"is {_short(new)}; use the same, or another file."
                 )
+
+    def begin(
+        self,
+        identity: Mapping[str, Any],
+        seed: int,
+        client_ids: NDArray[Any],
+        data: str | None,
+    ) -> None:
+        """Say what the training is, by name; one that began as another is refused.
+
+        Parameters
+        ----------
+        identity : mapping
+            As in `check`.
+        seed : int
+            Of the training.
+        client_ids : ndarray of shape (n_clients,)
+            The clients.
+        data : str or None
+            Digest of the rows.
+        """
+        self.check(identity)
         self._written = {"identity": dict(identity), "seed": seed}
         self._clients, self._data = client_ids, data
         if not self._stored:  # the seed must outlive a crash in the first round
@@ -100,7 +111,8 @@ def _same(some: Any, other: Any) -> bool:
     """Whether two values are written alike: also arrays that JSON could not hold, of dates say."""
     arrays: list[dict[str, NDArray[Any]]] = [{}, {}]
     facts = [to_plain(v, found) for v, found in zip((some, other), arrays, strict=True)]
-    return facts[0] == facts[1] and all(
+    # As texts: NaN is the same as NaN here.
+    return json.dumps(facts[0]) == json.dumps(facts[1]) and all(
         one.dtype == two.dtype and np.array_equal(one, two)
         for one, two in zip(arrays[0].values(), arrays[1].values(), strict=True)
     )

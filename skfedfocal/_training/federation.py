@@ -28,6 +28,7 @@ class Federation:
     n_selected: int
     min_clients: int
     client_ids: NDArray[Any]
+    n_expected: int | None = None  # clients of a round to be reported, where their number is secret
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Round:
     round : int
         Number of the round, from 1.
     loss : float
-        Mean training loss over the cohort, weighted by rows; NaN where nobody trained.
+        Mean training loss over the cohort, weighted by rows; NaN where nobody trained, and where
+        it is nobody's to know.
     n_selected, n_failed : int
         Clients asked, and those of them that sent no update or one that was left out.
     bytes_down, bytes_up : int
@@ -62,6 +64,8 @@ class Round:
         was asked.
     failures : tuple of Failure
         Who failed, and why; no column of the history.
+    epsilon : float
+        What all releases up to this round's spend, at the training's delta; NaN without privacy.
     """
 
     round: int
@@ -73,3 +77,4 @@ class Round:
     seconds: float
     validation_loss: float = float("nan")
     failures: tuple[Failure, ...] = ()
+    epsilon: float = float("nan")

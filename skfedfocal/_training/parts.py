@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skfedfocal._class_weight import CLASS_WEIGHTS, ClassWeight, resolve_class_weight
-from skfedfocal._component import resolve
+from skfedfocal._component import Component, resolve
 from skfedfocal._data.queries import ColumnSums
 from skfedfocal._disclosure import (
     CATEGORIES,
@@ -50,6 +50,10 @@ class Parts:
         Whether rows are held out to validate on.
     secure : SecureAggregation or None
         The terms of secure sums; None where the server sees each client's update.
+    learning_rate : float
+        Of local SGD.
+    privacy : Component or None
+        The mechanism of a private training.
     """
 
     loss: Loss
@@ -59,7 +63,9 @@ class Parts:
     aggregation: Aggregator
     focus: Focus | None
     early_stopping: bool
+    learning_rate: float
     secure: SecureAggregation | None = None
+    privacy: Component | None = None
 
     @property
     def discloses(self) -> Mapping[str, frozenset[str]]:
@@ -102,7 +108,7 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
     aggregation = resolve(settings.aggregation, AGGREGATORS, Aggregator, "aggregation")
     selection = resolve(settings.selection, SELECTIONS, Selection, "selection")
     secure = resolve_secure(settings.secure_aggregation)
-    focus, gamma = aggregation.focus, float(settings.client_gamma)
+    focus, gamma = aggregation.focus, _client_gamma(settings)
     refused: dict[str, dict[str, str]] = {}
     if gamma > 0 and focus is None:
         refused[f"client_gamma={settings.client_gamma!r}"] = {
@@ -121,7 +127,7 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
     if secure is not None:
         refused["secure_aggregation"] = _needing_single(settings, aggregation, selection)
     check_compatible(refused)
-    return Parts(
+    parts = Parts(
         loss=loss,
         class_weight=resolve_class_weight(class_weight),
         strategy=resolve(settings.strategy, STRATEGIES, Strategy, "strategy"),
@@ -129,8 +135,41 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
         aggregation=aggregation,
         focus=replace(focus, client_gamma=gamma) if focus is not None and gamma > 0 else None,
         early_stopping=settings.early_stopping,
+        learning_rate=learning_rate_of(settings),
         secure=secure,
     )
+    return parts if settings.privacy is None else _privately(parts, settings, class_weight)
+
+
+def _client_gamma(settings: Any) -> float:
+    """Client focusing as a number: "auto" is 1, and 0 where recalls must not be told."""
+    if settings.client_gamma == "auto":
+        return 1.0 if settings.privacy is None else 0.0
+    return float(settings.client_gamma)
+
+
+def learning_rate_of(settings: Any) -> float:
+    """Length of a step: "auto" is long where each is a mean of clipped gradients of many rows."""
+    if settings.learning_rate == "auto":
+        return 2.0 if getattr(settings.privacy, "unit", None) == "example" else 0.1
+    return float(settings.learning_rate)
+
+
+def _privately(parts: Parts, settings: Any, class_weight: Any) -> Parts:
+    """The parts with a mechanism that covers what they tell the server, or a refusal."""
+    from skfedfocal.privacy._checks import refusals  # imported where it is asked for
+    from skfedfocal.privacy._mechanism import Mechanism
+
+    mechanism = resolve(settings.privacy, {}, Mechanism, "privacy")
+    found = refusals(
+        mechanism,
+        settings,
+        discloses=parts.discloses,
+        class_weight=class_weight,
+        counts=(parts.class_weight.counts, parts.loss.counts),
+    )
+    check_compatible({f"privacy={type(mechanism).__name__}(...)": found})
+    return replace(parts, privacy=mechanism)
 
 
 def _needing_single(settings: Any, aggregation: Aggregator, selection: Selection) -> dict[str, str]:

@@ -38,7 +38,8 @@ def run_round(
         tally.add(reply)
     state = step(federation, state, task, tally)
     asked, engine.asked = engine.asked, Traffic()
-    return state, report(state, task, tally, asked, began)
+    found = report(state, task, tally, asked, began)
+    return state, found if federation.n_expected is None else _as_expected(found, federation, state)
 
 
 def begin(federation: Federation, state: ServerState) -> Task:
@@ -67,7 +68,7 @@ def step(federation: Federation, state: ServerState, task: Task, tally: Tally) -
     needed, ids = federation.min_clients, federation.client_ids
     check_enough(tally.failures, tally.n_good, len(task.cohort), needed, number, ids)
     theta, optimizer = state.theta, state.optimizer
-    if tally.n_good:  # a cohort of nobody changes nothing
+    if tally.n_replies:  # a cohort of nobody changes nothing
         theta, optimizer = federation.strategy.step(theta, tally.aggregate(), dict(optimizer))
     if not torch.isfinite(theta).all():
         raise FederatedTrainingError(
@@ -95,6 +96,19 @@ def report(state: ServerState, task: Task, tally: Tally, asked: Traffic, began: 
         bytes_up=tally.n_bytes + asked.up,
         seconds=time.perf_counter() - began,
         failures=tuple(tally.failures),
+    )
+
+
+def _as_expected(found: Round, federation: Federation, state: ServerState) -> Round:
+    """The report of a round in which who took part is nobody's business, nor how many did."""
+    assert federation.n_expected is not None
+    n_bytes = federation.n_expected * state.theta.nbytes
+    return replace(
+        found,
+        n_selected=federation.n_expected,
+        n_failed=0,
+        bytes_down=n_bytes,
+        bytes_up=n_bytes,
     )
 
 

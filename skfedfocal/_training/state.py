@@ -45,6 +45,8 @@ class TrainingState:
         Rows by class, the mean over the calls of `partial_fit`; None where they were not asked for.
     n_calls : int
         How many calls that were.
+    privacy : mapping or None
+        What private training has released, as plain values; None where nothing is private.
     """
 
     server: ServerState
@@ -56,6 +58,7 @@ class TrainingState:
     failures: tuple[dict[str, Any], ...] = ()
     label_counts: Counts | None = None
     n_calls: int = 1
+    privacy: Mapping[str, Any] | None = None
 
 
 def packed(state: TrainingState, client_ids: NDArray[Any], data: str | None) -> dict[str, Any]:
@@ -86,6 +89,7 @@ def packed(state: TrainingState, client_ids: NDArray[Any], data: str | None) -> 
         "label_counts": state.label_counts,
         "n_calls": state.n_calls,
         "data": data,
+        "privacy": state.privacy,
     }
 
 
@@ -141,6 +145,7 @@ def unpacked(
         failures=tuple(values["failures"]),
         label_counts=values["label_counts"],
         n_calls=int(values["n_calls"]),
+        privacy=values.get("privacy"),
     )
     if values["best"] is None or values["data"] != data:
         return state  # a loss on other validation rows is no yardstick

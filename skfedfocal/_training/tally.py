@@ -33,6 +33,8 @@ class Tally:
         Clients whose replies were taken in.
     failures : list of Failure
         The others, and why.
+    n_replies : int
+        Blocks of replies, or sums, that were taken in: a sum may be of nobody.
     objective : ndarray of shape (2,)
         Sum of the clients' losses by the weight of their rows, and of these weights.
     n_bytes : int
@@ -46,6 +48,7 @@ class Tally:
     ):
         self.n_good = 0
         self.failures: list[Failure] = []
+        self.n_replies = 0
         self.objective = np.zeros(2)
         self.n_bytes = 0
         self.recalls: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
@@ -75,6 +78,7 @@ class Tally:
         else:
             self._collected.append(reply)
         self._weight += float(reply.weights.sum())
+        self.n_replies += 1
         self.n_good += len(reply.clients)
         self.objective += reply.objective.sum(0)
         if reply.recalls is not None:
@@ -82,7 +86,7 @@ class Tally:
 
     def aggregate(self) -> Tensor:
         """The cohort's update, of shape (p,); of nobody, none at all."""
-        if self.n_good == 0 or (self._weight == 0 and not self._aggregator.linear):
+        if self.n_replies == 0 or (self._weight == 0 and not self._aggregator.linear):
             return torch.zeros_like(self._like)
         if self._aggregator.linear:
             return self._aggregator.divide(self._total, self._weight).to(self._like)

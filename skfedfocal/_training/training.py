@@ -45,6 +45,16 @@ class Keeper(Protocol):
         """Write down a complete round."""
 
 
+class Account(Protocol):
+    """What a training may release, and has: written down before each release."""
+
+    def charged(self, state: TrainingState) -> TrainingState:
+        """The state with the coming round's release in its ledger."""
+
+    def spent(self, report: Round) -> Round:
+        """The report with what had been spent when the round ended."""
+
+
 class Training:
     """Rounds with their history; at any time `model` is the one to keep.
 
@@ -60,6 +70,8 @@ class Training:
         Whether to stop early; the model is then the one of the best validation loss.
     keeper : Keeper or None
         Where to write each round to.
+    account : Account or None
+        Of a private training.
     """
 
     def __init__(
@@ -69,22 +81,29 @@ class Training:
         average_rounds: int,
         patience: Patience | None,
         keeper: Keeper | None = None,
+        account: Account | None = None,
     ):
         self.federation = federation
         self.state = state
         self._average_rounds = average_rounds
         self._patience = patience
         self._keeper = keeper
+        self._account = account
 
     def rounds(self, engine: Engine, until: int) -> Iterator[Round]:
         """Train until there are that many rounds, or until patience ends."""
         least: tuple[float, TrainingState] = (np.inf, self.state)
         while self.state.server.n_rounds < until and not self.is_over:
+            if self._account is not None:
+                self.state = self._account.charged(self.state)
+                if self._keeper is not None:
+                    self._keeper.save(self.state)
             before = self.state
             try:
                 server, report = run_round(self.federation, before.server, engine)
                 good = least[1].server.theta
-                if server.n_rounds == until and not engine.can_use(server.theta, good):
+                ends = server.n_rounds == until and self._account is None  # it looks at rows
+                if ends and not engine.can_use(server.theta, good):
                     raise FederatedTrainingError(  # which a next round would have found
                         f"Round {until}: the model gives numbers that are not finite. The training "
                         "diverged; lower learning_rate, or the server's."
@@ -93,7 +112,7 @@ class Training:
                 failed = self._failed(before, error.failures)
                 # The models just before the end are finite, but useless; that of least loss is not.
                 kept = replace(least[1], recent=()) if error.diverged else before
-                self.state = replace(kept, failures=failed)
+                self.state = replace(kept, failures=failed, privacy=before.privacy)
                 raise
             except TooFewClients as error:  # nothing is wrong with the model so far
                 raise FederatedTrainingError(str(error)) from error
@@ -108,6 +127,8 @@ class Training:
             )
             if self._patience is not None:
                 report = self._watch(engine, report)
+            if self._account is not None:
+                report = self._account.spent(report)
             self.state = replace(self.state, history=(*before.history, report))
             if self._keeper is not None:
                 self._keeper.save(self.state)

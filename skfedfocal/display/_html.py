@@ -67,6 +67,15 @@ def federation_html(estimator: Any) -> str:
         "classes": f"{len(classes)}: {shown}",
         "rounds": f"{estimator.n_iter_:,}, training loss {history['loss'][-1]:.3g} in the last",
     }
+    if hasattr(estimator, "epsilon_"):  # what single clients have, and a loss, are not to be told
+        unit = {"example": "row", "client": "client"}[estimator.privacy_["unit"]]
+        facts |= {
+            "clients": f"{len(sizes):,}",
+            "training rows": "not told",
+            "rounds": f"{estimator.n_iter_:,}",
+            "privacy": f"of each {unit}: epsilon {estimator.epsilon_:.3g} at delta "
+            f"{estimator.delta_:.3g}",
+        }
     failed = int(np.sum(history.get("n_failed", 0)))
     if failed:
         facts["failed"] = f"{failed:,} of {int(np.sum(history['n_selected'])):,} replies"

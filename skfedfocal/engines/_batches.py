@@ -56,6 +56,9 @@ class BlockRows:
         The loss's; of all clients, or of each.
     like : Tensor
         Of the type and on the device of the parameters.
+    as_they_are : bool, default=False
+        Whether rows keep their class weights, instead of weighing 1 on average over each client:
+        a mean over its rows would let each of them change the weight of all others.
 
     Attributes
     ----------
@@ -70,6 +73,8 @@ class BlockRows:
         class_weight: NDArray[np.float64] | None,
         constants: Tensor | None,
         like: Tensor,
+        *,
+        as_they_are: bool = False,
     ):
         self.block = block
         self.constants = constants
@@ -81,6 +86,9 @@ class BlockRows:
         if class_weight is not None:
             owner, m = block.owners(), len(block.members)
             of_row = of_rows(class_weight, y, owner)
+        if class_weight is not None and as_they_are:
+            weight = weight * of_row
+        elif class_weight is not None:
             # Each client's rows weigh 1 on average, so that its steps keep their length.
             total = np.bincount(owner, self._row_weight, m)
             mean = np.bincount(owner, self._row_weight * of_row, m) / total

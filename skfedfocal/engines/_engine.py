@@ -175,6 +175,11 @@ class Engine(ABC):
     asked: Traffic = field(default_factory=Traffic, init=False)
 
     @property
+    def clips_rows(self) -> bool:
+        """Whether it can bound the influence of single rows."""
+        return False
+
+    @property
     @abstractmethod
     def sizes(self) -> NDArray[np.float64]:
         """Sum of sample weights of each client, of shape (n_clients,)."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skfedfocal._class_weight import of_rows
+from skfedfocal._data.memory import Memory
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import flatten, load_flat, trainable
@@ -17,6 +19,7 @@ from skfedfocal._random import borrowed_generator, layers_seed, shuffled_places
 from skfedfocal.engines._engine import Failure, Task, Updates
 from skfedfocal.engines._evaluate import Hits
 from skfedfocal.engines._in_process import InProcessEngine
+from skfedfocal.engines._kernels.serial import is_stochastic
 
 
 class LoopEngine(InProcessEngine):
@@ -30,6 +33,10 @@ class LoopEngine(InProcessEngine):
     ):
         super().__init__(copy.deepcopy(module), rows, held_out)
 
+    @property
+    def clips_rows(self) -> bool:
+        return not is_stochastic(self.module, self.rows)
+
     def logits(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         load_flat(self.module, theta)
 
@@ -41,6 +48,9 @@ class LoopEngine(InProcessEngine):
         return predict
 
     def train(self, task: Task) -> Iterator[Updates | Failure]:
+        if task.plan.private is not None:
+            yield from self._train_privately(task)
+            return
         for client in task.cohort:
             try:
                 reply: Updates | Failure = self._reply(client, task)
@@ -64,6 +74,47 @@ class LoopEngine(InProcessEngine):
             deltas=(flatten(self.module) - task.theta)[None],
             recalls=recall if task.wants_recall else None,
         )
+
+    def _train_privately(self, task: Task) -> Iterator[Updates]:
+        """Each client's steps, row by row."""
+        from skfedfocal.engines import _private  # imported where it is asked for
+
+        for client in task.cohort:
+            load_flat(self.module, task.theta)
+            moved = torch.zeros_like(task.theta)
+            assert task.plan.denominators is not None
+            draw = _private.sampler(task)(np.array([client]))
+            noise = _private.BlockNoise(task, np.array([client]))
+            momentum, memory = torch.zeros_like(moved), Memory()
+            for _ in range(task.plan.n_epochs):
+                gradient = self._clipped_sum(client, draw, task.plan)
+                noise.add_to(gradient[None], memory)
+                gradient /= float(task.plan.denominators[client])
+                gradient += task.plan.weight_decay * (task.theta + moved)
+                gradient += task.plan.proximal * moved
+                momentum = task.plan.momentum * momentum + gradient
+                moved = moved - task.plan.learning_rate * momentum
+                load_flat(self.module, task.theta + moved)
+            yield _private.reply(task, np.array([client]), moved[None])
+
+    def _clipped_sum(self, client: int, draw: Any, plan: LocalPlan) -> Tensor:
+        """Sum over a batch of one client of its rows' gradients, each clipped by itself."""
+        assert plan.private is not None
+        first, end = self.rows.layout.offsets[client : client + 2]
+        params = list(trainable(self.module))
+        total, bound = torch.zeros_like(flatten(self.module)), plan.private.clip_norm
+        constants = plan.loss_constants(None, params[0].detach())
+        self.module.train()
+        for place in first + np.flatnonzero(draw(np.array([end - first]))):
+            y = self.rows.labels(np.array([place]))
+            logits = self.module(self.rows.features(np.array([place])))
+            loss = plan.loss(logits, torch.as_tensor(y, device=logits.device), constants).sum()
+            loss = loss * float(np.squeeze(of_rows(plan.class_weights(None), y)))
+            gradients = torch.autograd.grad(loss, params, allow_unused=True, materialize_grads=True)
+            row = torch.cat([g.reshape(-1) for g in gradients])
+            if torch.isfinite(row).all():
+                total += row * min(1.0, bound / max(float(row.norm()), 1e-30))
+        return total
 
     def _train_client(self, client: int, round_: int, plan: LocalPlan) -> tuple[float, float]:
         """Local epochs of one client; returns its mean loss and mean class weight."""

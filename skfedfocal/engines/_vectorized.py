@@ -39,6 +39,10 @@ class VectorizedEngine(InProcessEngine):
         self.way = self.kernel.way
         self.crew = Crew(allowed_threads() if on_cpu and self.kernel.threads_well else 1)
 
+    @property
+    def clips_rows(self) -> bool:
+        return self.kernel.has_row_norms
+
     def logits(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         start = self.shapes.split(theta)
         return lambda x: self.kernel.predict(start, x)
@@ -46,10 +50,36 @@ class VectorizedEngine(InProcessEngine):
     def train(self, task: Task) -> Iterator[Updates | Failure]:
         if len(task.cohort) == 0:
             return
+        if task.plan.private is not None:
+            yield from self._train_privately(task)
+            return
         plan, start = task.plan, self.shapes.split(task.theta)
         kernel = kernel_of_round(self.kernels, plan, self.rows.layout.sizes_of(task.cohort))
         self.way = kernel.way
         blocks = self._blocks(task.cohort, task, kernel.block_size)
+        yield from self._spread(
+            kernel, blocks, lambda twin, block: self._replies(twin, start, block, task)
+        )
+
+    def _train_privately(self, task: Task) -> Iterator[Updates | Failure]:
+        """Steps over rows drawn by chance, each row's gradient clipped."""
+        from skfedfocal.engines import _private  # imported where it is asked for
+
+        blocks = _private.blocks(task, self.rows.layout.offsets, self.kernel.block_size)
+        self.way = self.kernel.way
+        yield from self._spread(
+            self.kernel,
+            blocks,
+            lambda twin, block: [_private.train_block(twin, self.shapes, block, self.rows, task)],
+        )
+
+    def _spread(
+        self,
+        kernel: Kernel,
+        blocks: Iterator[Block],
+        train: Callable[[Kernel, Block], list[Updates | Failure]],
+    ) -> Iterator[Updates | Failure]:
+        """Train the blocks, on several threads where that is faster."""
         idle = SimpleQueue[Kernel]()  # one for each thread
         for twin in kernel.twins(self.crew.n_threads):
             idle.put(twin)
@@ -57,7 +87,7 @@ class VectorizedEngine(InProcessEngine):
         def work(block: Block) -> list[Updates | Failure]:
             twin = idle.get()
             try:
-                return self._replies(twin, start, block, task)
+                return train(twin, block)
             finally:
                 idle.put(twin)
 

@@ -72,13 +72,14 @@ def make_client_app(
     own = resolve_secure(secure_aggregation)
     app = ClientApp()
 
-    def rows(context: Context) -> _site.SiteRows:
-        return _site.SiteRows.check(load(dict(context.node_config)))
+    def rows(context: Context, task: Mapping[str, Any]) -> _site.SiteRows:
+        data = load(dict(context.node_config))
+        return _site.SiteRows.check(data, lenient=bool(task.get("lenient")))
 
     def statistics(content: RecordDict, context: Context) -> RecordDict:
         request = read_facts(content["task"])
         _check_module(request["module"], module)
-        return RecordDict({"facts": write_facts(_site.statistics(rows(context), request))})
+        return RecordDict({"facts": write_facts(_site.statistics(rows(context, request), request))})
 
     def ask(content: RecordDict, context: Context) -> RecordDict:
         task = _task_of(content, context)
@@ -87,7 +88,7 @@ def make_client_app(
         if "theta" in content:
             _check_module(task["module"], module)
             model = Model(read_theta(content), read_plan(task["plan"]))
-        answer = _site.answer(rows(context), task, model, module)
+        answer = _site.answer(rows(context, task), task, model, module)
         if task.get("secure") is not None:
             return _secure_site().answer(context.state, task, model, answer)
         return RecordDict({"facts": write_facts({"answer": answer})})
@@ -97,7 +98,7 @@ def make_client_app(
         check_terms(own, task.get("secure"))
         _check_module(task["module"], module)
         plan, theta = read_plan(task["plan"]), read_theta(content)
-        updates = _site.train(rows(context), task, theta, plan, module)
+        updates = _site.train(rows(context, task), task, theta, plan, module)
         if task.get("secure") is not None:
             return _secure_site().train(context.state, task, Model(theta, plan), updates)
         return write_updates(updates)

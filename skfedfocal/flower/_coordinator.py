@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skfedfocal._data.moments import Moments, column_moments, standard_scale
-from skfedfocal._data.queries import Sizes, settle
+from skfedfocal._data.queries import Query, Sizes, settle
 from skfedfocal._estimators.base import BaseFederatedClassifier
 from skfedfocal._estimators.scales import warn_if_unscaled
 from skfedfocal._module import module_name, takes_indices, widths
@@ -30,13 +29,23 @@ from skfedfocal.engines import Engine, Traffic, Unanswered
 from skfedfocal.flower._engine import GridEngine
 from skfedfocal.flower._exchange import NoReply, ask
 from skfedfocal.flower._messages import STATISTICS
-from skfedfocal.flower._sites import Site, SiteError, check_fits, check_names
+from skfedfocal.flower._sites import (
+    Site,
+    SiteError,
+    check_fits,
+    check_names,
+    table_of,
+    warn_of_lone_labels,
+)
+from skfedfocal.flower._units import Watch
 from skfedfocal.losses import Loss
-from skfedfocal.preprocessing import FederatedStandardScaler
+from skfedfocal.preprocessing._described import check_step, describe_step, takes_gaps, unfitted
+from skfedfocal.preprocessing._preparation import Table, learned, places_of
 from skfedfocal.privacy._aggregation import resolve_secure
 
 _POLL_SECONDS = 0.5
-Scaler = StandardScaler | FederatedStandardScaler
+# Steps as they are fitted, and the names of the columns that come out.
+Prepared = tuple[list[Any], list[str] | None]
 
 
 class Coordinator:
@@ -45,7 +54,7 @@ class Coordinator:
     Parameters
     ----------
     grid : Grid
-    estimator : classifier, or Pipeline of scaler and classifier
+    estimator : classifier, or Pipeline of preprocessing and classifier
     classes : array-like or None
         Labels that there may be; None for those that the sites have.
     min_clients : int
@@ -65,7 +74,7 @@ class Coordinator:
         checkpoint: str | os.PathLike[str] | None = None,
     ):
         self.grid = grid
-        self.scaler, self.classifier = parts_of(estimator)
+        self.before, self.classifier = parts_of(estimator)
         self.estimator = estimator
         self.allowed = None if classes is None else np.unique(classes)
         self.min_clients = min_clients
@@ -103,8 +112,9 @@ class Coordinator:
                 f"Training begins without {'; '.join(silent)}.", RuntimeWarning, stacklevel=4
             )
         check_names([site.name for site in self.sites], names)
-        for site in self.sites:
-            check_fits(site, self.sites[0], self.allowed)
+        check_fits(self.sites, self.allowed, self._fills, self._used())
+        if self.allowed is None:
+            warn_of_lone_labels(self.sites)
 
     def _wait_for(self, needed: int, wait: float) -> list[int]:
         deadline = time.monotonic() + wait
@@ -121,7 +131,11 @@ class Coordinator:
 
     def _ask(self, nodes: Sequence[int]) -> tuple[list[Site], list[tuple[str, NoReply]]]:
         """Statistics of the nodes; and who gave none, by name where it is known."""
-        request = {"module": module_name(self.classifier.module), "digest": self._needs_digest}
+        request = {
+            "module": module_name(self.classifier.module),
+            "digest": self._needs_digest,
+            "lenient": self._fills,
+        }
         answers, failures = ask(self.grid, dict.fromkeys(nodes, request), STATISTICS, self.timeout)
         found = [Site(who, node, facts) for node, (who, facts) in answers.items()]
         failed = [
@@ -151,16 +165,16 @@ class Coordinator:
         classifier = self.classifier
         go_on = classifier.warm_start and hasattr(classifier, "theta_")
         classes, first = self._classes(go_on), self.sites[0].facts
-        row_shape = tuple(first["row_shape"])
         digests = [site.facts.get("digest") for site in self.sites]
         data = None if None in digests else " ".join(map(str, digests))
         names = np.array([site.name for site in self.sites])
-        engine = self._engine(classes, row_shape)
+        engine = self._engine(classes, tuple(first["row_shape"]))
         wanted = classifier.clients_per_round
         check_cohorts(self.secure, engine.sizes, n_selected(wanted, len(names)), wanted)
-        before, total = getattr(classifier, "theta_", None), None
+        before, prepared = getattr(classifier, "theta_", None), None
         try:
-            total = self._prepare(engine)
+            prepared = self._prepare(engine)
+            row_shape = engine.task["row_shape"]
             classifier._train_over(
                 partial(self._connect, engine),
                 partial(Setup, classes, names, row_shape, data, min_clients=self.min_clients),
@@ -168,7 +182,7 @@ class Coordinator:
                 go_on=go_on,
                 checkpoint=self.checkpoint,
                 identity={
-                    "scaler": None if self.scaler is None else type(self.scaler).__name__,
+                    "steps": [unfitted(describe_step(step)) for _, step in self.before],
                     "rows of the sites": [site.facts["n_rows"] for site in self.sites],
                     "columns": first["columns"],
                     "rows (a hash of them)": data,
@@ -179,17 +193,26 @@ class Coordinator:
             raise SiteError(f"Round 0 failed: {error}.") from error
         finally:
             if getattr(classifier, "theta_", None) is not before:  # else all is as it was
-                self._keep_features(total, row_shape)
+                self._keep_features(prepared, engine.task["row_shape"])
 
-    def _prepare(self, engine: GridEngine) -> Moments | None:
-        """Fit the scaler from sums."""
-        if self.scaler is None:
+    def _prepare(self, engine: GridEngine) -> Prepared | None:
+        """Fit the steps before the classifier from sums, and tell the sites of them."""
+        if not self.before:
             return None
-        total = settle(column_moments(), engine.ask)
-        mean = total.mean if self.scaler.with_mean else None
-        scale = standard_scale(total) if self.scaler.with_std else None
-        engine.task.update(mean=mean, scale=scale)
-        return total
+        names, dtypes = table_of(self.sites)
+        first = self.sites[0].facts
+        if len(first["row_shape"]) != 1:
+            raise TypeError(f"Steps before a classifier need a table; rows have shape {first}.")
+        n_rows = sum(int(site.facts["n_rows"]) for site in self.sites)
+        is_sparse = all(site.facts["is_sparse"] for site in self.sites)
+        table = Table(names, dtypes, n_rows, is_sparse)
+        whole = {"take": None, "dtype": table.dtype.str}
+        ask: Callable[[Query], NDArray[np.float64]] = engine.ask
+        if self.secure is None:  # else nobody sees a single site's sums
+            ask = Watch(engine.ask_each, [site.name for site in self.sites], names)
+        steps, nodes, out = settle(learned(Pipeline(self.before), table, [whole]), ask)
+        engine.task.update(steps=[whole, *nodes], row_shape=(len(out.dtypes),))
+        return [fitted for _, fitted in steps.steps], out.names
 
     def _connect(self, engine: GridEngine, setup: Setup, module: nn.Module) -> tuple[Engine, Loss]:
         kind = torch.int64 if takes_indices(module) else next(module.parameters()).dtype
@@ -214,25 +237,18 @@ class Coordinator:
             raise SiteError(f"All sites together have one class only, {known}; two are needed.")
         return known
 
-    def _keep_features(self, total: Moments | None, row_shape: tuple[int, ...]) -> None:
-        """What scaler and classifier learn of the columns."""
-        self._name_features(self.classifier, row_shape)
-        if total is None:
-            return
-        scaler = self.scaler
-        scaler.n_samples_seen_ = total.n_samples_seen
-        scaler.mean_, scaler.var_ = total.mean, total.variance
-        scaler.scale_ = standard_scale(total) if scaler.with_std else None
-        self._name_features(scaler, row_shape)
-
-    def _name_features(self, estimator: Any, row_shape: tuple[int, ...]) -> None:
-        estimator.n_features_in_ = row_shape[0]
-        columns = self.sites[0].facts["columns"]
-        behind_scaler = self.scaler is not None and estimator is self.classifier
-        if columns is not None and not behind_scaler:  # which gives arrays without names
-            estimator.feature_names_in_ = np.array(columns, object)
-        elif hasattr(estimator, "feature_names_in_"):
-            del estimator.feature_names_in_
+    def _keep_features(self, prepared: Prepared | None, row_shape: tuple[int, ...]) -> None:
+        """What the steps and the classifier learn of the columns."""
+        names = self.sites[0].facts["columns"]
+        if prepared is not None:
+            fitted, names = prepared
+            for (_, step), found in zip(self.before, fitted, strict=True):
+                _learn_from(step, found)
+        self.classifier.n_features_in_ = row_shape[0]
+        if names is not None:
+            self.classifier.feature_names_in_ = np.array(names, object)
+        elif hasattr(self.classifier, "feature_names_in_"):
+            del self.classifier.feature_names_in_
 
     def _engine(self, classes: NDArray[Any], row_shape: tuple[int, ...]) -> GridEngine:
         settings = self.classifier
@@ -251,10 +267,11 @@ class Coordinator:
                 "module": module_name(settings.module),
                 "hidden_layer_sizes": widths(settings.hidden_layer_sizes),
                 "row_shape": row_shape,
+                "columns": self.sites[0].facts["columns"],
+                "lenient": self._fills,
+                "steps": [],
                 "engine": settings.engine,
                 "seed": None,
-                "mean": None,
-                "scale": None,
                 "validation_fraction": None,
             },
             timeout=self.timeout,
@@ -262,25 +279,65 @@ class Coordinator:
         )
 
     @property
+    def _fills(self) -> bool:
+        """Whether there are steps that take texts or missing values."""
+        return any(takes_gaps(step) for _, step in self.before)
+
+    def _used(self) -> set[str] | None:
+        """Names of the columns that are used, where the first step chooses some."""
+        step, names = self.before[0][1] if self.before else None, self.sites[0].facts["columns"]
+        if not isinstance(step, ColumnTransformer) or names is None or step.remainder != "drop":
+            return None
+        table = Table(names, [None] * len(names), 0)
+        ways = [columns for _, part, columns in step.transformers if part != "drop"]
+        try:
+            return {names[j] for columns in ways for j in places_of(columns, table)}
+        except ValueError:  # a column that this site lacks; who does is said by name
+            return None
+
+    @property
     def _needs_digest(self) -> bool:
         return self.checkpoint is not None or self.classifier.early_stopping
 
 
-def parts_of(estimator: Any) -> tuple[Any, BaseFederatedClassifier]:
-    """The scaler, if any, and the classifier."""
-    steps = (
-        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
-    )
-    *before, classifier = [step for step in steps if step not in (None, "passthrough")]
-    scalers = all(isinstance(step, Scaler) for step in before) and len(before) <= 1
-    if not (scalers and isinstance(classifier, BaseFederatedClassifier)):
+def parts_of(estimator: Any) -> tuple[list[tuple[str, Any]], BaseFederatedClassifier]:
+    """The steps before the classifier, by name, and the classifier."""
+    steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
+    *before, (_, classifier) = [one for one in steps if one[1] not in (None, "passthrough")]
+    problem = None
+    if not isinstance(classifier, BaseFederatedClassifier):
+        problem = f"{type(classifier).__name__} is none"
+    else:
+        try:
+            for _, step in before:
+                check_step(step)
+        except TypeError as error:
+            problem = str(error)
+    if problem is not None:
         raise TypeError(
-            "Over sites, the estimator must be a classifier of skfedfocal, or a Pipeline of one "
-            f"StandardScaler or FederatedStandardScaler and such a classifier; got {estimator!r}."
+            "Over sites, the estimator must be a classifier of skfedfocal, or a Pipeline of such a "
+            "classifier behind transformers of skfedfocal.preprocessing, StandardScaler or "
+            f"ColumnTransformers of these: {problem}. Got {estimator!r}."
+        )
+    if classifier.privacy is not None:
+        raise TypeError(
+            f"privacy={type(classifier.privacy).__name__}(...) trains in one process so far, not "
+            "over sites."
         )
     if not classifier.over_sites:
         raise TypeError(
             f"{type(classifier).__name__} searches in one process, not over sites; there, or "
             "over sites use FedFocalClassifier."
         )
-    return (before[0] if before else None), classifier
+    return before, classifier
+
+
+def _learn_from(step: Any, fitted: Any) -> None:
+    """Give a step what its fitted copy has learned."""
+    if isinstance(step, Pipeline):
+        step.steps = fitted.steps
+        return
+    params = {*step.get_params(deep=False), *fitted.get_params(deep=False)}
+    for name in [name for name in vars(step) if name.endswith("_") and name not in params]:
+        delattr(step, name)
+    vars(step).update({name: v for name, v in vars(fitted).items() if name not in params})

@@ -14,6 +14,7 @@ from typing import Any
 from skfedfocal._estimators.files import describe, rebuild
 from skfedfocal._plain import from_plain, to_plain
 from skfedfocal.flower._coordinator import parts_of
+from skfedfocal.preprocessing._described import unfitted
 from skfedfocal.privacy._aggregation import resolve_secure
 
 _PACKAGE = "federation"
@@ -114,7 +115,7 @@ def export_app(
         name: os.fspath(value) if isinstance(value, Path) else value
         for name, value in options.items()
     }
-    plain = {"estimator": to_plain(_unfitted(describe(estimator))), "options": to_plain(options)}
+    plain = {"estimator": to_plain(unfitted(describe(estimator))), "options": to_plain(options)}
     imports, names = "", {}
     for parameter, value in {"load_data": load_data, "module": module}.items():
         if value is not None:
@@ -282,9 +283,3 @@ def _importable(value: Any) -> str:
             "the app can import it by name; a Module object cannot travel, pass what makes it."
         )
     return str(name)
-
-
-def _unfitted(described: dict[str, Any]) -> dict[str, Any]:
-    if "steps" in described:
-        return {"steps": [(name, _unfitted(step)) for name, step in described["steps"]]}
-    return {**described, "state": {}}

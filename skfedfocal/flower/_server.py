@@ -77,9 +77,10 @@ def federate(
     grid : flwr.serverapp.Grid
         Flower's, or `SimulatedSites`.
     estimator : FedFocalClassifier, FederatedClassifier or Pipeline
-        Fitted in place; a pipeline is a StandardScaler or FederatedStandardScaler, fitted from
-        sums in round 0, and the classifier. `device` is not looked at: sites compute on the CPU,
-        by the engine that `engine` names.
+        Fitted in place. Before the classifier, a pipeline may have the transformers of
+        `skfedfocal.preprocessing`, scikit-learn's StandardScaler, and a ColumnTransformer or
+        pipelines of these: they are fitted from sums, one after the other, before round 1. `device`
+        is not looked at: sites compute on the CPU, by the engine that `engine` names.
     sites : int, sequence of str or None, default=None
         How many sites there are, or their names: training begins when all are there. None is
         whoever is there when `min_clients` are.

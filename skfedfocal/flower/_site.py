@@ -6,19 +6,19 @@ Requests and replies are plain data (`skfedfocal._plain`); nothing here knows ho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.utils import check_array
 from torch import Tensor
 
-from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.clients import ClientLayout, is_missing
 from skfedfocal._data.digest import digest
-from skfedfocal._data.moments import scaled
-from skfedfocal._data.queries import ColumnDeviations, ColumnSums, PlainRows, Query
+from skfedfocal._data.queries import PlainRows, Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._data.validation import validation_rows
 from skfedfocal._indices import row_dtype
@@ -36,35 +36,39 @@ class SiteRows:
     Attributes
     ----------
     X : ndarray of shape (n_rows, ...) or CSR matrix
+        Of type object where its columns are not all numbers.
     y : ndarray of shape (n_rows,)
         Labels as they are.
     sample_weight : ndarray of shape (n_rows,) or None
     columns : list of str or None
         Names of the columns of X, where they are all strings.
+    types : list of str
+        Of the columns, as numpy writes them; "" for one without a value.
     """
 
     X: Any
     y: NDArray[Any]
     sample_weight: NDArray[np.float64] | None
     columns: list[str] | None
+    types: list[str]
 
     @classmethod
-    def check(cls, data: Any) -> SiteRows:
-        """Take ``(X, y)`` or ``(X, y, sample_weight)``; raise ValueError if unfit for training."""
+    def check(cls, data: Any, *, lenient: bool = False) -> SiteRows:
+        """Take ``(X, y)`` or ``(X, y, sample_weight)``; raise ValueError if unfit for training.
+
+        With `lenient` X may have missing values, which a step before training is to fill.
+        """
         if not isinstance(data, tuple) or len(data) not in (2, 3):
             raise ValueError(
                 f"load_data must return (X, y) or (X, y, sample_weight); got {type(data).__name__}."
             )
-        X, y = data[0], np.asarray(data[1])
-        columns = [str(c) for c in X.columns] if _named(X) else None
-        X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
+        y = np.asarray(data[1])
+        columns = [str(c) for c in data[0].columns] if _named(data[0]) else None
+        X, types = as_array(data[0])
         if X.ndim < 2 or X.shape[0] == 0 or 0 in X.shape:
             raise ValueError(f"X has shape {X.shape}; it needs rows and columns.")
-        if X.dtype.kind not in "biuf":
-            raise TypeError(f"X has type {X.dtype}, which is not a number; convert it first.")
-        values: Any = X.data if sparse.issparse(X) else X
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError("X has missing or infinite values; impute or leave out these rows.")
+        if not lenient and (sparse.issparse(X) or X.dtype.kind == "f"):
+            check_finite(X)  # of other types it is the server that says what is wrong, by name
         if y.dtype.kind == "O" and all(isinstance(label, str) for label in y.flat):
             y = y.astype(str)
         if y.shape != (X.shape[0],) or y.dtype.kind not in "biufU":
@@ -85,7 +89,15 @@ class SiteRows:
             if not keep.any():
                 raise ValueError("sample_weight is zero for every row; nothing is left.")
             X, y, weight = X[keep], y[keep], weight[keep]
-        return cls(X, y, weight, columns)
+        return cls(X, y, weight, columns, types)
+
+    def in_order(self, columns: list[str] | None) -> SiteRows:
+        """With the columns in the order of the federation's."""
+        if columns is None or self.columns is None or columns == self.columns:
+            return self
+        places = [self.columns.index(name) for name in columns]
+        types = [self.types[j] for j in places]
+        return replace(self, X=self.X[:, places], columns=columns, types=types)
 
     @property
     def size(self) -> float:
@@ -95,14 +107,16 @@ class SiteRows:
 def statistics(rows: SiteRows, request: Mapping[str, Any]) -> dict[str, Any]:
     """Answer round 0: what the rows are like.
 
-    Columns, the labels that occur, the number of rows and the sum of their weights; and on request
-    a digest, by which the site's own rows are known again.
+    Columns and their types, the labels that occur, the number of rows and the sum of their
+    weights; and on request a digest, by which the site's own rows are known again.
     """
     reply: dict[str, Any] = {
         "size": rows.size,
         "n_rows": len(rows.y),
         "classes": np.unique(rows.y),
         "columns": rows.columns,
+        "types": rows.types,
+        "is_sparse": bool(sparse.issparse(rows.X)),
         "row_shape": tuple(rows.X.shape[1:]),
     }
     if request.get("digest"):
@@ -127,14 +141,13 @@ def answer(
     module : callable, torch.nn.Module or None
         The site's own `module` parameter; None for the MLP.
     """
+    rows = rows.in_order(task["columns"])
     query, number = task["query"], np.array([int(task["number"])])
     if not isinstance(query, Query):
         raise TypeError(f"{type(query).__name__} is not a question.")
     if isinstance(query, ModelQuery):
         assert model is not None
         return _engine(rows, task, model.theta, module).ask(query, number, model)
-    if sparse.issparse(rows.X) and isinstance(query, ColumnSums | ColumnDeviations):
-        raise TypeError("Scaling needs dense rows.")
     codes = None if task["classes"] is None else _codes(rows, task["classes"])
     train, held_out = _split(rows, codes, task)
     part = held_out if query.held_out and held_out is not None else train
@@ -151,7 +164,7 @@ def train(
     rows : SiteRows
         The site's own.
     task : mapping
-        What `GridEngine` says of the round: the client's number, classes, module, scaling.
+        What `GridEngine` says of the round: the client's number, classes, module, steps before.
     theta : Tensor of shape (p,)
         The global model.
     plan : LocalPlan
@@ -164,6 +177,7 @@ def train(
     updates : Updates
         Of one client.
     """
+    rows = rows.in_order(task["columns"])
     number = np.array([int(task["number"])])
     asked = Task(theta, plan, number, int(task["round"]), bool(task["wants_recall"]))
     plan.loss.check_params()
@@ -177,8 +191,11 @@ def train(
 def _engine(rows: SiteRows, task: Mapping[str, Any], theta: Tensor, module: Any) -> Engine:
     """The engine of `fit` with the site's rows, as those of the client of the task's number."""
     classes, X = task["classes"], rows.X
-    if task["mean"] is not None or task["scale"] is not None:
-        X = scaled(X, task["mean"], task["scale"])
+    for step in task["steps"]:
+        from skfedfocal.preprocessing._preparation import applied  # and with it much else
+
+        X = applied(step, X)
+    check_finite(X)
     if tuple(X.shape[1:]) != tuple(task["row_shape"]):
         raise ValueError(f"The rows have shape {X.shape[1:]}, no longer {task['row_shape']}.")
     codes = _codes(rows, classes)
@@ -231,6 +248,53 @@ def layout_of_one(number: int, n_rows: int) -> ClientLayout:
     offsets = np.zeros(number + 2, np.int64)
     offsets[-1] = n_rows
     return ClientLayout(np.arange(number + 1), offsets, None)
+
+
+def as_array(X: Any) -> tuple[Any, list[str]]:
+    """A table as one array, of type object where columns are not all numbers; and their types."""
+    if sparse.issparse(X):
+        X = X.tocsr()
+    elif hasattr(X, "columns"):
+        columns = [_array_of(column) for column in _columns_of(X)]
+        types = ["" if _is_empty(column) else column.dtype.str for column in columns]
+        if not all(column.dtype.kind in "biuf" for column in columns):
+            X = np.empty((len(columns[0]), len(columns)), object)
+            for j, column in enumerate(columns):
+                X[:, j] = column
+            return X, types
+        return np.column_stack(columns), types
+    else:
+        X = np.asarray(X)
+    return X, [X.dtype.str] * (X.shape[1] if X.ndim > 1 else 1)
+
+
+def _columns_of(X: Any) -> list[Any]:
+    if hasattr(X, "iloc"):
+        return [X.iloc[:, j] for j in range(X.shape[1])]
+    if hasattr(X, "arrays"):
+        return list(X.arrays)
+    return [X[:, j] for j in range(X.shape[1])]
+
+
+def _array_of(column: Any) -> NDArray[Any]:
+    """A column as scikit-learn's encoders take it; texts as objects, as those of a frame are."""
+    found = check_array(column, ensure_2d=False, dtype=None, ensure_all_finite=False)
+    return found.astype(object) if found.dtype.kind == "U" else found
+
+
+def _is_empty(column: NDArray[Any]) -> bool:
+    if column.dtype.kind == "f":
+        return bool(np.isnan(column).all())
+    return column.dtype.kind == "O" and all(map(is_missing, column))
+
+
+def check_finite(X: Any) -> None:
+    """Raise where X cannot be trained on."""
+    values = X.data if sparse.issparse(X) else X
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"X has type {values.dtype}, which is not a number; encode it first.")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("X has missing or infinite values; impute or leave out these rows.")
 
 
 def _named(X: Any) -> bool:

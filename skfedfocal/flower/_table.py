@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Config = Mapping[str, Any]
+# Cells that are empty, besides those of the node's own configuration.
+_MARKS = frozenset({"", "NA", "NaN", "nan", "null"})
+_TRUTHS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$")
 LoadData = Callable[[Config], tuple[Any, ...]]
 
 
@@ -23,12 +28,14 @@ def load_table(config: Config) -> tuple[Any, ...]:
     config : mapping
         ``data-path``: a .csv, .parquet or .npz file. ``target``: the column of the labels,
         "target" by default; the other columns are features. ``weight``: a column of sample
-        weights, if any. An .npz file has arrays X and y instead, and may have sample_weight.
+        weights, if any. ``missing``: texts that stand for an empty cell in a .csv file, separated
+        by blanks, besides NA, NaN, nan and null. An .npz file has arrays X and y instead, and may
+        have sample_weight.
 
     Returns
     -------
     X : Table or ndarray of shape (n_rows, n_features)
-        The features, with the names of their columns where the file has them.
+        The features, with the names of their columns where the file has them; empty cells are NaN.
     y : ndarray of shape (n_rows,)
         The labels.
     sample_weight : ndarray of shape (n_rows,) or None
@@ -50,36 +57,59 @@ def load_table(config: Config) -> tuple[Any, ...]:
         raise ValueError("The node's configuration has no data-path; it must name the table.")
     path = Path(str(config["data-path"]))
     target, weight = str(config.get("target", "target")), config.get("weight")
+    marks = _MARKS | frozenset(str(config.get("missing", "")).split())
     kind = path.suffix.lower()
     if kind == ".npz":
         with np.load(path, allow_pickle=False) as stored:
             return stored["X"], stored["y"], stored.get("sample_weight")
     if kind == ".csv":
-        names, column = _read_csv(path)
+        names, column = _read_csv(path, marks)
     elif kind == ".parquet":
         names, column = _read_parquet(path)
     else:
         raise ValueError(f"data-path must be a .csv, .parquet or .npz file; got {path.name!r}.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{path.name} has more than one column called {twice}.")
     for wanted in [target] if weight is None else [target, str(weight)]:
         if wanted not in names:
             raise ValueError(f"{path.name} has no column {wanted!r}; it has {names}.")
     features = [name for name in names if name not in (target, weight)]
-    X = Table(np.column_stack([column(name, True) for name in features]), features)
-    return X, column(target, False), None if weight is None else column(str(weight), True)
+    X = Table([column(name) for name in features], features)
+    y = _complete(column(target), target, path)
+    return X, y, None if weight is None else _complete(column(str(weight)), str(weight), path)
 
 
 @dataclass(frozen=True)
 class Table:
-    """An array with names for its columns."""
+    """Columns with names.
 
-    values: NDArray[Any]
+    Attributes
+    ----------
+    arrays : list of ndarray of shape (n_rows,)
+        Whole numbers, numbers with NaN for empty cells, dates, or objects: texts, and NaN.
+    columns : list of str
+        Their names.
+    """
+
+    arrays: list[NDArray[Any]]
     columns: list[str]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.array(self.values, dtype, copy=copy)
+        return np.array(np.column_stack(self.arrays), dtype)
 
 
-def _read_csv(path: Path) -> tuple[list[str], Callable[[str, bool], NDArray[Any]]]:
+Column = Callable[[str], NDArray[Any]]
+
+
+def _complete(column: NDArray[Any], name: str, path: Path) -> NDArray[Any]:
+    """Labels or weights, of which none is missing."""
+    empty = [value is None or value != value for value in column]
+    if any(empty):
+        raise ValueError(f"{path.name}: column {name!r} has empty cells.")
+    return column.astype(str) if column.dtype.kind == "O" else column
+
+
+def _read_csv(path: Path, marks: frozenset[str]) -> tuple[list[str], Column]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         header, *lines = csv.reader(file)
     names = [name.strip() for name in header]
@@ -90,36 +120,43 @@ def _read_csv(path: Path) -> tuple[list[str], Callable[[str, bool], NDArray[Any]
                 f"{path.name}, line {i}: {len(line)} cells, but the head has {len(names)}."
             )
 
-    def column(name: str, numeric: bool) -> NDArray[Any]:
+    def column(name: str) -> NDArray[Any]:
         place = names.index(name)
-        cells = np.array([line[place].strip() for line in lines])
-        if (cells == "").any():
-            raise ValueError(f"{path.name}: column {name!r} has empty cells.")
-        for kind in (np.int64, np.float64):
-            if numeric and kind is np.int64:
-                continue
+        cells = np.array([line[place].strip() for line in lines], object)
+        missing = np.array([cell in marks for cell in cells], bool)
+        if not missing.any():
             try:
-                return cells.astype(kind)
-            except ValueError:
-                continue
-        if numeric:
-            raise ValueError(f"{path.name}: column {name!r} is not numeric.")
+                return cells.astype(np.int64)
+            except (ValueError, OverflowError):
+                pass
+        elif all(map(_DATE.match, cells[~missing])) and not missing.all():
+            return np.where(missing, "NaT", cells).astype("M8[us]")
+        cells[missing] = np.nan
+        try:
+            return cells.astype(np.float64)
+        except ValueError:
+            pass
+        if not missing.any() and all(map(_DATE.match, cells)):
+            return cells.astype("M8[us]")
+        if all(cell in _TRUTHS for cell in cells[~missing]):
+            cells[~missing] = [_TRUTHS[cell] for cell in cells[~missing]]
+            return cells if missing.any() else cells.astype(bool)
         return cells
 
     return names, column
 
 
-def _read_parquet(path: Path) -> tuple[list[str], Callable[[str, bool], NDArray[Any]]]:
+def _read_parquet(path: Path) -> tuple[list[str], Column]:
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise ImportError("Reading .parquet needs pyarrow: pip install pyarrow") from error
     table = pq.read_table(path)
 
-    def column(name: str, numeric: bool) -> NDArray[Any]:
-        values = table.column(name)
-        if values.null_count:
-            raise ValueError(f"{path.name}: column {name!r} has empty cells.")
-        return np.asarray(values.to_numpy(), np.float64 if numeric else None)
+    def column(name: str) -> NDArray[Any]:
+        found = np.asarray(table.column(name).to_numpy())
+        if found.dtype.kind == "O":  # texts, and None where there is none
+            found = np.array([np.nan if value is None else value for value in found], object)
+        return found
 
     return table.column_names, column

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from skfedfocal._data.clients import ClientLayout, check_order
 from skfedfocal._data.inputs import refuse_partitions
+from skfedfocal._data.not_numbers import check_frame
 from skfedfocal._data.queries import PlainRows, Query, settle
 
 T = TypeVar("T")
@@ -43,6 +44,8 @@ class About:
 class FittedByQuestions:
     """A transformer that learns from sums over clients, wherever these are."""
 
+    _takes_weights = False  # of rows, in `_learn`'s questions
+
     def _look(self, X: Any) -> tuple[Any, list[Any]]:
         """Rows as questions see them, checked, and the type of each column.
 
@@ -54,6 +57,31 @@ class FittedByQuestions:
         """Ask, and set what is learned."""
         raise NotImplementedError
 
+    def _seen_as(self, dtypes: list[Any]) -> list[Any]:
+        """Types of columns as `_look` gives them, of ones that come in."""
+        single = {np.dtype(dtype) for dtype in dtypes} == {np.dtype(np.float32)}
+        return [np.dtype(np.float32 if single else np.float64)] * len(dtypes)
+
+    def _dtype_out(self, seen: list[Any]) -> Any:
+        """Type of the columns that `transform` gives."""
+        return seen[0]
+
+    def _is_sparse_out(self, is_sparse: bool) -> bool:
+        """Whether `transform` gives a sparse matrix, of rows that are one or not."""
+        return is_sparse
+
+    def _state(self) -> dict[str, Any]:
+        """What was learned, as plain data; empty before a fit."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name.endswith("_") and not name.startswith("_")
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Learn what `_state` has."""
+        vars(self).update(state)
+
     def _fit_here(self, X: Any, clients: Any, sample_weight: Array | None = None) -> None:
         """Fit on the rows of clients in this process."""
         check_rows(X, clients)
@@ -62,8 +90,12 @@ class FittedByQuestions:
 
 
 def check_rows(X: Any, clients: Any) -> None:
-    """Raise ValueError where X is partitions, or clients' labels say that ids are of other rows."""
+    """Raise ValueError where X is partitions or a frame with columns of dates or of one name.
+
+    And where the labels of clients say that ids are of other rows.
+    """
     refuse_partitions(X)
+    check_frame(X)
     check_order(X, clients)
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.clients import is_missing
-from skfedfocal._data.not_numbers import refuse_times
 from skfedfocal._data.queries import Query
 from skfedfocal._sklearn import InvalidParameterError
 from skfedfocal.preprocessing._ask import About, FittedByQuestions, Learning
@@ -36,7 +35,6 @@ class EncodesCategories(FittedByQuestions):
     min_rows: int
 
     def _look(self, X: Any) -> tuple[Any, list[Any]]:
-        refuse_times(X)
         validate_data(self, X, skip_check_array=True)
         columns, *_ = self._check_X(X, ensure_all_finite="allow-nan")
         dtypes = [column.dtype for column in columns]
@@ -69,9 +67,50 @@ class EncodesCategories(FittedByQuestions):
         if self._groups_withheld(given):
             params["min_frequency"] = self._least_rows(about.n_rows)
             counts = [_with_placeholder(found, about.n_rows) for found in counts]
+        self._encode(params, counts, about)
+
+    def _encode(self, params: dict[str, Any], counts: list[Counts], about: About) -> None:
+        """Have scikit-learn find the rest."""
         inner = type(self)(**params)
         self._encoder.fit(inner, Counted(counts, about))  # type: ignore[attr-defined]
         vars(self).update({name: v for name, v in vars(inner).items() if name not in params})
+
+    def _seen_as(self, dtypes: list[Any]) -> list[Any]:
+        return dtypes
+
+    def _dtype_out(self, seen: list[Any]) -> Any:
+        return np.dtype(self.dtype)  # type: ignore[attr-defined]
+
+    def _is_sparse_out(self, is_sparse: bool) -> bool:
+        return getattr(self, "sparse_output", False)
+
+    def _state(self) -> dict[str, Any]:
+        """Categories, and which are infrequent: not how many rows they have."""
+        if not hasattr(self, "categories_"):
+            return {}
+        found: dict[str, Any] = {
+            "categories_": self.categories_,
+            "infrequent_": getattr(self, "_infrequent_indices", None),
+        }
+        if hasattr(self, "feature_names_in_"):
+            found["feature_names_in_"] = self.feature_names_in_
+        return found
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        infrequent, params = state["infrequent_"], self.get_params()  # type: ignore[attr-defined]
+        # Two rows for what is frequent, one for what is not.
+        params |= {"max_categories": None, "min_frequency": None if infrequent is None else 2}
+        if not isinstance(self.categories, str):
+            params["categories"] = state["categories_"]
+        counts = []
+        for j, values in enumerate(state["categories_"]):
+            few = set() if infrequent is None or infrequent[j] is None else set(infrequent[j])
+            places = enumerate(values.tolist())
+            counts.append({value: 1 if place in few else 2 for place, value in places})
+        dtypes = [values.dtype for values in state["categories_"]]
+        self._encode(params, counts, About(dtypes, 0))
+        if "feature_names_in_" in state:
+            self.feature_names_in_ = state["feature_names_in_"]
 
     def _check_X(self, X: Any, **kwargs: Any) -> tuple[list[NDArray[Any]], int, int]:
         """The columns of X, which is where scikit-learn's encoders take them from."""

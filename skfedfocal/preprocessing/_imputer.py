@@ -12,7 +12,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.clients import is_missing
-from skfedfocal._data.not_numbers import refuse_times
 from skfedfocal._data.quantiles import column_quantiles
 from skfedfocal._data.queries import ColumnSums, Query
 from skfedfocal._disclosure import VALUE_COUNTS
@@ -138,10 +137,25 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
         return self
 
     def _look(self, X: Any) -> tuple[Any, list[Any]]:
-        refuse_times(X)
         validate_data(self, X, skip_check_array=True)
         rows = self._validate_input(X, in_fit=True)
         return rows, [rows.dtype] * rows.shape[1]
+
+    def _seen_as(self, dtypes: list[Any]) -> list[Any]:
+        if self.strategy in ("mean", "median"):
+            return super()._seen_as(dtypes)
+        numbers = {dtype.kind for dtype in dtypes} <= set("biuf")
+        return [np.result_type(*dtypes) if numbers else np.dtype(object)] * len(dtypes)
+
+    def _state(self) -> dict[str, Any]:
+        state = super()._state()
+        state.pop("indicator_", None)
+        return state | {"dtype_": self._fit_dtype.str} if "statistics_" in state else {}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        dtype = np.dtype(state["dtype_"])
+        self._learn_types(About([dtype] * int(state["n_features_in_"]), 0))
+        super()._restore({name: value for name, value in state.items() if name != "dtype_"})
 
     def _learn(self, about: About) -> Learning:
         self._learn_types(about)

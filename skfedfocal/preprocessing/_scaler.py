@@ -72,6 +72,7 @@ class FederatedStandardScaler(
     array([2.])
     """
 
+    _takes_weights = True
     __metadata_request__fit = {"clients": True}
     __metadata_request__partial_fit = {"clients": True}
     _parameter_constraints = {"with_mean": ["boolean"], "with_std": ["boolean"]}

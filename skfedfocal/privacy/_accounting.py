@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ _TOLERANCE = 5e-5
 _LONG_TOLERANCE = 1e-3
 _DEFAULT_INTERVAL = 1e-4  # of the accountant itself
 _COARSEST = 1e-3
+_CURVE = 64  # epsilons of a long training that are computed
 _POINTS = 30_000  # of one step's privacy loss, beyond which a finer interval is too dear
 
 
@@ -71,6 +74,12 @@ def epsilon_of(events: Sequence[Event], delta: float, accountant: str = "auto") 
         return gaussian_epsilon(gaussian_mu(events), delta)
     if method == "rdp":
         return _rdp(events).get_epsilon(delta)
+    return _composed(tuple(events), delta)
+
+
+@lru_cache(maxsize=256)
+def _composed(events: tuple[Event, ...], delta: float) -> float:
+    """Epsilon by the privacy loss: kept, since folds and seeds of a search ask for the same."""
     # The guarantee never needs less than 0, which rounding in the accountant can give.
     return max(0.0, float(privacy_loss(events).get_epsilon_for_delta(delta)))
 
@@ -83,6 +92,66 @@ def method_for(events: Sequence[Event], accountant: str) -> str:
     if accountant == "auto":
         return "rdp" if sum(sampled) > _MOST_STEPS else "pld"
     return accountant
+
+
+def epsilon_curve(
+    before: Sequence[Event], event: Event, n: int, delta: float, accountant: str = "auto"
+) -> list[float]:
+    """Epsilon after each of n equal releases, on top of earlier ones.
+
+    Parameters
+    ----------
+    before : sequence of Event
+        Earlier releases.
+    event : Event
+        The release that is repeated.
+    n : int
+        How often.
+    delta : float
+        In (0, 1).
+    accountant : str, default="auto"
+        As of `Ledger`.
+
+    Returns
+    -------
+    epsilons : list of float
+        Of length n. Where n is large only some are computed, and between them stands the next
+        one, which is an upper bound.
+    """
+    places = sorted({math.ceil((i + 1) * n / _CURVE) for i in range(_CURVE)} if n else set())
+    steps = [Event(event.noise_multiplier, event.sampling_rate, k * event.steps) for k in places]
+    events = [[*before, step] for step in steps]
+    if not events:
+        return []
+    if method_for(events[-1], accountant) == "pld" and min(e.noise_multiplier for e in events[-1]):
+        found = _composed_curve(tuple(events[-1]), tuple(places), event, tuple(before), delta)
+    else:
+        found = [epsilon_of(each, delta, accountant) for each in events]
+    return [found[bisect.bisect_left(places, k)] for k in range(1, n + 1)]
+
+
+@lru_cache(maxsize=64)
+def _composed_curve(
+    whole: tuple[Event, ...],
+    places: tuple[int, ...],
+    event: Event,
+    before: tuple[Event, ...],
+    delta: float,
+) -> list[float]:
+    """The curve from one distribution that grows, all of it on the grid that the whole needs."""
+    interval = _interval(whole)
+    total = privacy_loss(before, interval) if before else None
+    parts: dict[int, Any] = {}
+    found, last = [], 0
+    for place in places:
+        more = (place - last) * event.steps
+        if more not in parts:
+            step = Event(event.noise_multiplier, event.sampling_rate, more)
+            parts[more] = privacy_loss([step], interval)
+        total = parts[more] if total is None else total.compose(parts[more])
+        found.append(max(0.0, float(total.get_epsilon_for_delta(delta))))
+        last = place
+    return found
 
 
 def check_delta(delta: float, n_units: int | None = None) -> None:
@@ -138,10 +207,10 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 # -- sampled releases: privacy loss distributions, or Renyi divergences ----------------------------
 
 
-def privacy_loss(events: Sequence[Event]) -> Any:
+def privacy_loss(events: Sequence[Event], interval: float | None = None) -> Any:
     """Distribution of the privacy loss of all events, adding or removing one unit."""
     pld = _library().pld.privacy_loss_distribution
-    interval = _interval(events)
+    interval = _interval(events) if interval is None else interval
     total = None
     full = [event for event in events if event.sampling_rate == 1]
     sampled = [event for event in events if event.sampling_rate < 1]

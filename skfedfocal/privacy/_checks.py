@@ -2,82 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from skfedfocal._disclosure import LABEL_COUNTS, RECALLS
-from skfedfocal._sklearn import InvalidParameterError
+from skfedfocal._disclosure import LABEL_COUNTS, RECALLS, SINGLE_UPDATES, VALIDATION_LOSS
 
-_COUNTED = ("balanced", "effective")  # class weights from label counts summed over clients
+_COUNTED = "federated"  # class weights and losses from label counts summed over clients
 _FEW_CLIENTS = 30
 _SMALL_EPSILON = 8.0
 
+_UNCOVERED = {
+    RECALLS: "it tells the server each client's recall, which has no noise; set client_gamma=0 and "
+    "selection='uniform'",
+    LABEL_COUNTS: "it tells the server each client's label counts; set selection='uniform'",
+    VALIDATION_LOSS: "a validation loss each round has no noise; set early_stopping=False, and "
+    "n_rounds to what the budget allows",
+    SINGLE_UPDATES: "it needs single updates, while the noise is on their sum; set "
+    "aggregation='mean', or protect rows with ExampleLevelDP(trust='local'), where each client "
+    "adds noise of its own",
+}
 
-def check_training(
+
+def refusals(
     mechanism: Any,
+    settings: Any,
     *,
-    aggregation: Any,
-    selection: Any,
-    class_weight: Any = None,
-    clients_per_round: Any = None,
-    early_stopping: bool = False,
-) -> None:
-    """Refuse a training whose releases the mechanism does not cover.
+    discloses: Mapping[str, frozenset[str]],
+    class_weight: Any,
+    counts: tuple[str | None, str | None],
+) -> dict[str, str]:
+    """Return the parameters that a mechanism does not cover, each with a remedy.
 
     Parameters
     ----------
     mechanism : ExampleLevelDP or ClientLevelDP
         The parameter `privacy`.
-    aggregation, selection : Aggregator, Selection
-        Of the training.
-    class_weight, clients_per_round, early_stopping : object
-        Parameters of the estimator.
+    settings : estimator
+        With the other parameters.
+    discloses : mapping
+        What each part tells the server, by parameter.
+    class_weight : dict, str or None
+        As the estimators take it.
+    counts : tuple of str or None
+        Whose label counts class weights and loss are given.
 
-    Raises
-    ------
-    InvalidParameterError
-        Naming both options.
+    Returns
+    -------
+    refused : dict
+        A remedy for each parameter, as text with its value.
     """
-    name = type(mechanism).__name__
-    client_level = mechanism.unit == "client"
-    for part in (aggregation, selection):
-        if RECALLS in part.discloses:
-            raise InvalidParameterError(
-                f"{type(part).__name__} tells the server each client's recall, every round, which "
-                f"{name} does not cover. Set client_gamma=0, aggregation='mean' and "
-                "selection='uniform'."
-            )
-    if LABEL_COUNTS in selection.discloses:
-        raise InvalidParameterError(
-            f"{type(selection).__name__} tells the server each client's label counts, which {name} "
-            "does not cover. Set selection='uniform'."
+
+    def named(param: str) -> str:
+        return f"{param}={getattr(settings, param, None)!r}"
+
+    by_client = mechanism.unit == "client"
+    covered = {SINGLE_UPDATES} if mechanism.trust == "local" else set()
+    refused = {
+        named(param): _UNCOVERED[fact]
+        for param, facts in discloses.items()
+        for fact in sorted((facts & set(_UNCOVERED)) - covered)
+    }
+    weights = f"class_weight={class_weight!r}"
+    if class_weight == "estimated":
+        refused[weights] = (
+            "it reads label counts off an update without noise; set class_weight='balanced', "
+            "which takes noisy counts"
         )
-    if early_stopping:
-        raise InvalidParameterError(
-            f"early_stopping tells the server a validation loss each round, which {name} does not "
-            "cover. Set early_stopping=False and n_rounds to what the budget allows."
+    elif class_weight == "effective":
+        refused[weights] = (
+            "weights by effective numbers were not made for counts with noise; set "
+            "class_weight='balanced'"
         )
-    if isinstance(class_weight, str) and class_weight == "estimated":
-        raise InvalidParameterError(
-            f"class_weight='estimated' sends an update of each client without noise, which {name} "
-            "does not cover. Set class_weight='balanced', which takes noisy label counts."
+    if not by_client and "local" in counts:
+        refused[weights if counts[0] == "local" else named("loss")] = (
+            "each row would change the weight of all others at its client; use label counts "
+            "that are summed over clients, with noise"
         )
-    if isinstance(class_weight, str) and class_weight in _COUNTED and not mechanism.counts_noise:
-        raise InvalidParameterError(
-            f"class_weight={class_weight!r} needs label counts, and {name} releases none with "
-            "counts_noise=None. Set counts_noise, or class_weight=None or a dict."
+    if _COUNTED in counts and mechanism.counts_noise is None:
+        refused[weights if counts[0] == _COUNTED else named("loss")] = (
+            "it takes label counts, of which counts_noise=None releases none; set counts_noise"
         )
-    if client_level and clients_per_round is not None:
-        raise InvalidParameterError(
-            "clients_per_round draws cohorts of a fixed size, while ClientLevelDP accounts for "
-            "clients that are drawn independently. Set its sampling_rate, and "
-            "clients_per_round=None."
+    if getattr(mechanism, "clip_norm", None) == "adaptive":
+        refused["clip_norm='adaptive'"] = "no training steers it yet; set a number"
+    if getattr(settings, "secure_aggregation", False) is not False:
+        refused[named("secure_aggregation")] = (
+            "noise is not joined to secure sums yet; set secure_aggregation=False"
         )
-    if not aggregation.linear and (client_level or mechanism.trust != "local"):
-        raise InvalidParameterError(
-            f"{type(aggregation).__name__} needs single updates, while the noise of {name} is on "
-            "their sum. Set aggregation='mean'."
-            + ("" if client_level else " Or set trust='local', where each client has its own.")
+    if by_client and settings.min_clients > 1:
+        refused[named("min_clients")] = (
+            "how many clients replied is not told: one that fails counts as zeros; set "
+            "min_clients=1"
         )
+    if mechanism.trust != "local":
+        refused |= _of_sums(settings, by_client, named)
+    return refused
+
+
+def _of_sums(settings: Any, by_client: bool, named: Any) -> dict[str, str]:
+    """What does not go with noise on sums over clients."""
+    refused = {}
+    if settings.clients_per_round != 1.0:
+        refused[named("clients_per_round")] = (
+            "cohorts of fixed size are no Poisson samples; set clients_per_round=1.0"
+            + (", and sampling_rate of the mechanism" if by_client else "")
+        )
+    if type(settings.selection).__name__ not in ("str", "Uniform"):
+        refused[named("selection")] = "who takes part is up to chance alone; set 'uniform'"
+    if not by_client and settings.n_local_epochs != 1:
+        refused[named("n_local_epochs")] = (
+            "noise on sums over sites covers one step between two sums; set n_local_epochs=1, or "
+            "trust='local'"
+        )
+    if not by_client and settings.weight_decay > 0:
+        refused[named("weight_decay")] = (
+            "each site would add it to the sum; set weight_decay=0, or trust='local'"
+        )
+    return refused
 
 
 def check_enough_clients(n_clients: int, epsilon: float) -> None:

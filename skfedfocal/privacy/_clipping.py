@@ -1,21 +1,16 @@
-"""What bounds one unit's influence on a sum: clipping, its norm, and counts with noise."""
+"""What bounds one unit's influence on a sum: clipping, and the norm that it clips to."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-
-from skfedfocal.privacy._noise import NoiseSource
 
 # Adaptive clipping: start, rate and count noise as its authors recommend.
 CLIP_START = 0.1
 _CLIP_RATE = 0.2
 _COUNT_NOISE = 1 / 20  # of the expected number of clients
-_LEAST_COUNT = 1.0  # of a class, in rows
 
 
 def clip_factors(norms: Tensor, clip_norm: float) -> Tensor:
@@ -36,40 +31,6 @@ def clip_factors(norms: Tensor, clip_norm: float) -> Tensor:
     """
     factors = torch.where(norms <= clip_norm, 1.0, clip_norm / norms)
     return torch.where(norms.isfinite(), factors, 0.0)
-
-
-def noisy_label_counts(
-    counts: NDArray[np.float64],
-    noise: float,
-    source: NoiseSource,
-    *,
-    client_bound: float | None = None,
-) -> NDArray[np.float64]:
-    """Release label counts once, with Gaussian noise, floored at one row.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (n_clients, n_classes)
-        Rows of each client by class; no row may count more than 1.
-    noise : float
-        Standard deviation of the noise on each class's sum, in rows.
-    source : NoiseSource
-        Where the noise comes from.
-    client_bound : float or None, default=None
-        Most that a client's counts, as a vector, may measure: longer ones are scaled down, which
-        bounds the influence of a whole client. None leaves them, for the privacy of rows.
-
-    Returns
-    -------
-    total : ndarray of shape (n_classes,)
-        At least 1 each, so that a class weight or a log prior made of it is finite.
-    """
-    counts = np.asarray(counts, np.float64)
-    if client_bound is not None:
-        norms = torch.as_tensor(np.linalg.norm(counts, axis=1))
-        counts = counts * clip_factors(norms, client_bound).numpy()[:, None]
-    total = counts.sum(0) + noise * source.normal(counts.shape[1], torch.float64).numpy()
-    return np.maximum(total, _LEAST_COUNT)
 
 
 def split_noise(noise_multiplier: float, expected: float) -> tuple[float, float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +18,9 @@ from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import ParameterShapes, trainable
 from skfedfocal.engines._batches import Batch, BlockRows
 from skfedfocal.engines._deltas import Deltas, StackedDeltas
+
+# From norms to factors that bring vectors of these norms within a bound.
+Factors = Callable[[Tensor], Tensor]
 
 
 class Kernel(ABC):
@@ -138,6 +143,38 @@ class Kernel(ABC):
         Padding has the norm of the row that stands there. Raises NotImplementedError where
         `has_row_norms` says so.
         """
+
+    def clipped_sums(
+        self,
+        params: list[Tensor],
+        batch: Batch,
+        plan: LocalPlan,
+        factors: Factors,
+        sums: list[Tensor],
+    ) -> None:
+        """Sum the gradients of each client's rows, each brought within a norm.
+
+        Parameters
+        ----------
+        params : list of Tensor
+            Stacked parameters, each (k, *shape).
+        batch : Batch
+            Whose weights multiply the losses, before anything is clipped.
+        plan : LocalPlan
+            Gives the loss.
+        factors : callable
+            From the norms of weighted gradients, (k, w), to factors, 0 where a norm is not finite.
+        sums : list of Tensor
+            Each (k, *shape), to be overwritten. A row whose gradient is not finite adds nothing.
+        """
+        norms = self.row_norms(params, batch, plan) * batch.weight
+        x, lost = batch.x, ~norms.isfinite()
+        if lost.any():  # nothing times what is not finite would not be nothing
+            x = x.masked_fill(lost.view(*lost.shape, *[1] * (x.ndim - 2)), 0)
+        clipped = replace(batch, x=x, weight=batch.weight * factors(norms))
+        found = self.gradients(params, clipped, plan)[1]
+        for total, gradient in zip(sums, found, strict=True):
+            total.copy_(gradient)
 
     def step(
         self,

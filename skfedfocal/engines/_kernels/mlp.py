@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal.engines._batches import Batch, BlockRows
-from skfedfocal.engines._kernels.kernel import Kernel
+from skfedfocal.engines._kernels.kernel import Factors, Kernel
 
 
 @dataclass
@@ -148,6 +148,38 @@ class MLPKernel(Kernel):
         unweighted = replace(batch, weight=torch.ones_like(batch.weight))
         self._pass(self.layers(params, batch), unweighted, plan, add)
         return squares.sqrt_()
+
+    @torch.no_grad()
+    def clipped_sums(
+        self,
+        params: list[Tensor],
+        batch: Batch,
+        plan: LocalPlan,
+        factors: Factors,
+        sums: list[Tensor],
+    ) -> None:
+        """As in any kernel, in one pass: what `row_norms` visits is what the sums are made of."""
+        visited: list[tuple[Layer, Tensor, Tensor]] = []
+        squares = torch.zeros_like(batch.weight)
+
+        def add(layer: Layer, g: Tensor, h: Tensor) -> None:
+            of_inputs = torch.linalg.vecdot(h, h) + (layer.bias is not None)
+            squares.addcmul_(torch.linalg.vecdot(g, g), of_inputs)
+            visited.append((layer, g, h))
+
+        self._pass(self.layers(params, batch), batch, plan, add)
+        norms = squares.sqrt_()
+        lost = ~norms.isfinite()
+        some_lost = bool(lost.any())
+        factor, pairs = factors(norms).unsqueeze(-1), self.pairs(sums)
+        for (weight, bias), (_, g, h) in zip(pairs, reversed(visited), strict=True):
+            g *= factor
+            if some_lost:  # nothing times what is not finite would not be nothing
+                g.masked_fill_(lost.unsqueeze(-1), 0.0)
+                h = h.masked_fill(lost.unsqueeze(-1), 0.0)
+            if bias is not None:
+                torch.sum(g, 1, out=bias)
+            weight.baddbmm_(g.transpose(1, 2), h, beta=0)
 
     def _pass(self, layers: Sequence[Layer], batch: Batch, plan: LocalPlan, visit: Visit) -> Tensor:
         x = batch.x.flatten(2)

@@ -1,0 +1,311 @@
+"""A private training's account: what it may release, has released, and what that has spent.
+
+Imported only where a training is private.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from skfedfocal._data.clients import ClientStats
+from skfedfocal._local import LocalPlan
+from skfedfocal._training.assembly import Setup
+from skfedfocal._training.federation import Federation, Round
+from skfedfocal._training.parts import Parts
+from skfedfocal._training.state import TrainingState
+from skfedfocal.engines import Engine
+from skfedfocal.engines._private import NoisySumEngine
+from skfedfocal.privacy._accounting import Event, epsilon_curve
+from skfedfocal.privacy._counts import NoisyLabelCounts
+from skfedfocal.privacy._ledger import Ledger
+from skfedfocal.privacy._mechanism import Mechanism
+from skfedfocal.privacy._plan import PrivacyPlan, PrivateStep
+from skfedfocal.selection import Selection
+
+_COUNTS = 3  # the stream of noise on label counts; others are those of the engines
+_ROUNDING = 1e-6  # of an epsilon that was calibrated to be the target
+
+
+class PoissonSelection(Selection):
+    """Each client by a coin of its own, which nobody can foretell.
+
+    Parameters
+    ----------
+    step : PrivateStep
+        Gives the chance, and whether it is secret.
+    """
+
+    def __init__(self, step: PrivateStep):
+        self.step = step
+
+    def select(
+        self, stats: ClientStats, n_selected: int, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        rate = self.step.sampling_rate
+        if not self.step.secure:
+            return np.flatnonzero(rng.random(stats.n_clients) < rate)
+        return np.flatnonzero(self.step.source(0).bernoulli(stats.n_clients, rate))
+
+
+@dataclass
+class PrivateTraining:
+    """The private part of a training, from its plan to its ledger.
+
+    Attributes
+    ----------
+    mechanism : Mechanism
+        Checked.
+    plan : PrivacyPlan
+        Its parameters, settled.
+    ledger : Ledger
+        All releases so far.
+    counts : ndarray of shape (n_clients, n_classes) or (1, n_classes), or None
+        Noisy label counts: of each client where each adds noise of its own, else of all.
+    n_rounds : int
+        Rounds that the budget allows now.
+    n_clients : int
+        Number of clients.
+    """
+
+    mechanism: Mechanism
+    plan: PrivacyPlan
+    ledger: Ledger
+    counts: NDArray[np.float64] | None
+    n_rounds: int
+    n_clients: int
+    epsilons: list[float]
+
+    # -- before the first round ----------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        parts: Parts,
+        settings: Any,
+        engine: Engine,
+        setup: Setup,
+        before: Mapping[str, Any] | None,
+        n_rounds: int,
+        *,
+        adds_rows: bool = False,
+    ) -> PrivateTraining:
+        """Settle the noise, charge the label counts and ask for them.
+
+        Parameters
+        ----------
+        parts : Parts
+            With the mechanism.
+        settings : estimator
+            Whose `n_rounds` a new budget is made for.
+        engine : Engine
+            Where the clients are.
+        setup : Setup
+            What the training is about.
+        before : mapping or None
+            Packed state to go on from.
+        n_rounds : int
+            Rounds that are wanted now.
+        adds_rows : bool, default=False
+            Whether the rows are others than before.
+        """
+        mechanism, n_clients = parts.privacy, len(setup.client_ids)
+        assert isinstance(mechanism, Mechanism)
+        account = _account(before)
+        ledger = Ledger(mechanism.unit)
+        if account is not None:
+            ledger = Ledger.from_plain(account["ledger"])
+        counted = "federated" in (parts.class_weight.counts, parts.loss.counts)
+        plan = _settled(
+            mechanism, settings, engine, ledger, account, counted=counted, adds_rows=adds_rows
+        )
+        counts = None if account is None else account["counts"]
+        asks = plan.counts_event is not None and (
+            counts is None or adds_rows or not _same_clients(before, setup, mechanism.unit)
+        )
+        fixed = [*ledger.events, *([plan.counts_event] if asks and plan.counts_event else [])]
+        allowed, epsilons = _within(
+            mechanism.target_epsilon, fixed, plan, n_rounds, ledger.accountant
+        )
+        if allowed < n_rounds:
+            warnings.warn(
+                f"The budget target_epsilon={mechanism.target_epsilon:g} allows {allowed} of "
+                f"{n_rounds} more rounds; the last allowed model is kept.",
+                UserWarning,
+                stacklevel=6,
+            )
+        found = cls(mechanism, plan, ledger, counts, allowed, n_clients, epsilons)
+        if asks and (allowed or counts is None):
+            found.counts = found._released_counts(engine, setup)
+        return found
+
+    def _released_counts(self, engine: Engine, setup: Setup) -> NDArray[np.float64]:
+        event, noise, step = self.plan.counts_event, self.plan.counts, self.plan.step
+        assert event is not None
+        assert noise is not None
+        self.ledger.record(event)
+        n_before = sum(e.steps for e in self.ledger.events if e.of == event.of)
+        seed = None if step.secure else (setup.seed, _COUNTS, n_before)
+        query = NoisyLabelCounts(
+            len(setup.classes),
+            noise.client_noise,
+            noise.bound if step.unit == "client" else None,
+            seed,
+        )
+        if self.mechanism.trust == "local":
+            return engine.ask_each(query)
+        total = engine.ask(query)
+        if noise.server_noise:
+            source = step.source(setup.seed, _COUNTS, n_before)
+            total = total + noise.server_noise * source.normal(len(total), torch.float64).numpy()
+        return total[None]
+
+    # -- what the rest of a training takes from it ---------------------------------------------
+
+    @property
+    def label_counts(self) -> NDArray[np.float64] | None:
+        """Noisy rows of each class, at least 1, or None."""
+        return None if self.counts is None else np.maximum(self.counts.sum(0), 1.0)
+
+    def local(self, plan: LocalPlan) -> LocalPlan:
+        """The plan of clients, who clip rows where rows are protected."""
+        if self.mechanism.unit == "client":
+            return plan
+        return replace(plan, private=self.plan.step, denominators=self._denominators())
+
+    def _denominators(self) -> NDArray[np.float64]:
+        """What each client divides by: its own expected batch, or that of all together."""
+        rows = None if self.counts is None else self.counts.sum(1)
+        if self.plan.step.denominator > 0 or rows is None:
+            return np.full(self.n_clients, self.plan.step_for().denominator)
+        noise = self.plan.counts
+        assert noise is not None
+        assert self.counts is not None
+        # A number of rows within its own noise says nothing, and too small a one is a long step.
+        deviation = np.hypot(noise.client_noise, noise.server_noise) * self.counts.shape[1] ** 0.5
+        found = [self.plan.step_for(max(float(n), deviation)).denominator for n in rows]
+        return np.broadcast_to(found, self.n_clients).astype(np.float64)
+
+    def federation(self, federation: Federation) -> Federation:
+        """The federation, with clients drawn by chance where clients are protected."""
+        if self.mechanism.unit == "example":
+            return federation
+        return replace(
+            federation,
+            selection=PoissonSelection(self.plan.step),
+            n_expected=round(self.plan.step.denominator),
+        )
+
+    def engine(self, engine: Engine, federation: Federation) -> Engine:
+        """The engine, of which only a noisy sum is seen unless each client has its own noise."""
+        plan, step = federation.plan, self.plan.step
+        if self.mechanism.trust == "local":
+            return engine
+        scale = 1.0
+        if plan.denominators is not None:
+            scale = plan.learning_rate / float(plan.denominators[0])
+        least = self.plan.noise_multiplier * step.clip_norm
+        return NoisySumEngine(engine, step, scale=scale, least_noise=least, seed=plan.seed)
+
+    # -- round by round ------------------------------------------------------------------------
+
+    def charged(self, state: TrainingState) -> TrainingState:
+        """The state with the coming round's release in its ledger."""
+        self.ledger.record(self.plan.round_event)
+        return self.kept(state)
+
+    def kept(self, state: TrainingState) -> TrainingState:
+        """The state with the account as it is, in plain values."""
+        account = {
+            "ledger": self.ledger.to_plain(),
+            "delta": self.plan.delta,
+            "noise_multiplier": self.plan.noise_multiplier,
+            "counts": self.counts,
+        }
+        return replace(state, privacy=account)
+
+    def spent(self, report: Round) -> Round:
+        """The report with what had been spent when the round ended."""
+        return replace(report, epsilon=self.epsilons.pop(0))
+
+
+def _account(before: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if before is None:
+        return None
+    if before.get("privacy") is None:
+        raise ValueError(
+            "The model to go on from was trained without privacy, and none can be added to what "
+            "it has learned; fit anew, without warm_start."
+        )
+    return before["privacy"]
+
+
+def _settled(
+    mechanism: Mechanism,
+    settings: Any,
+    engine: Engine,
+    ledger: Ledger,
+    account: Mapping[str, Any] | None,
+    *,
+    counted: bool,
+    adds_rows: bool,
+) -> PrivacyPlan:
+    """The plan for all of the rounds that the estimator speaks of.
+
+    A training that goes on keeps the noise that it began with: what is left of its budget would
+    else be spread over ever more rounds of ever more noise.
+    """
+    one = clone(mechanism)
+    if account is not None:
+        one.delta = account["delta"] if mechanism.delta is None else mechanism.delta
+        if mechanism.target_epsilon is not None:
+            one.set_params(target_epsilon=None, noise_multiplier=account["noise_multiplier"])
+    n_rounds = int(settings.n_rounds)
+    previous = ledger.merged(Ledger(mechanism.unit))
+    if adds_rows and account is None and mechanism.counts_noise is not None and n_rounds > 1:
+        previous.record(Event(float(mechanism.counts_noise), 1.0, n_rounds - 1, "label_counts"))
+    options: dict[str, Any] = {"n_clients": len(engine.n_rows), "previous": previous}
+    options["label_counts"] = counted
+    if mechanism.unit == "example":
+        options["n_rows"] = int(engine.n_rows.sum())
+        options["steps_per_round"] = int(settings.n_local_epochs)
+    return one.plan(n_rounds, **options)
+
+
+def _within(
+    target: float | None,
+    fixed: list[Event],
+    plan: PrivacyPlan,
+    n_rounds: int,
+    accountant: str,
+) -> tuple[int, list[float]]:
+    """How many of the wanted rounds the target allows, and epsilon after each of them."""
+
+    def curve(n: int) -> list[float]:
+        return epsilon_curve(fixed, plan.round_event, n, plan.delta, accountant)
+
+    found = curve(n_rounds)
+    if not found or target is None or found[-1] <= target * (1 + _ROUNDING):
+        return n_rounds, found
+    allowed = sum(epsilon <= target * (1 + _ROUNDING) for epsilon in found)
+    while allowed < n_rounds:  # between the computed ones stand bounds, which may say too much
+        more = curve(allowed + 1)
+        if more[-1] > target * (1 + _ROUNDING):
+            break
+        allowed += 1
+    return allowed, curve(allowed)
+
+
+def _same_clients(before: Mapping[str, Any] | None, setup: Setup, unit: str) -> bool:
+    if before is None:
+        return False
+    if unit == "client":  # of whom only the number is kept
+        return len(before["clients"]) == len(setup.client_ids)
+    return np.array_equal(before["clients"], setup.client_ids)

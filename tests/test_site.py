@@ -42,7 +42,7 @@ def test_snippets_run_by_themselves_and_print_what_is_shown(page, tmp_path):
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     if any("skfedfocal.flower" in code for code, _ in blocks):
         pytest.importorskip("flwr")
-    if any("secure_aggregation=True" in code for code, _ in blocks):
+    if any("secure_aggregation=True" in code or "privacy=" in code for code, _ in blocks):
         pytest.importorskip("cryptography")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", RUN, str(tmp_path)],

@@ -95,8 +95,9 @@ class FocalSelection(Selection):
 
     Notes
     -----
-    Discloses each selected client's recall of the global model, every round. The published method
-    [1]_ states no formula for its sampling; this one is ours.
+    Discloses each selected client's recall of the global model, every round, estimated as in
+    `skfedfocal.aggregation.WeightedMean`. The published method [1]_ states no formula for its
+    sampling; this one is ours.
 
     References
     ----------

@@ -413,7 +413,7 @@ def test_modules_whose_rows_cannot_be_told_apart_are_refused():
     with pytest.raises(ValueError, match="batch normalisation"):
         classifier(ROW, module=mixing).fit(X, y, clients=clients)
     drawing = lambda n, c: nn.Sequential(nn.Linear(n, 8), nn.Dropout(0.1), nn.Linear(8, c))  # noqa: E731
-    for engine in ("auto", "loop"):
+    for engine in ("vectorized", "loop"):
         with pytest.raises(ValueError, match=r"privacy=.* cannot go with module="):
             classifier(ROW, module=drawing, engine=engine).fit(X, y, clients=clients)
     fit(CLIENT, 40, module=drawing)

@@ -12,9 +12,9 @@ from skfedfocal.losses._focal import (
     FocalLoss,
     SampleDependentFocalLoss,
     focal_gradient,
-    focal_log_posterior,
     focal_value,
 )
+from skfedfocal.losses._focal_posterior import focal_log_posterior
 from skfedfocal.losses._loss import Loss
 from skfedfocal.losses._margins import LDAMLoss, LogitAdjustedLoss
 

@@ -276,3 +276,14 @@ def _without_names(node: Node) -> Node:
     """As clients use it: on arrays."""
     state = {name: v for name, v in node["state"].items() if name != "feature_names_in_"}
     return {**node, "state": state, "output": {}}
+
+
+def learn_from(step: Any, fitted: Any) -> None:
+    """Give a step what its fitted copy has learned."""
+    if isinstance(step, Pipeline):
+        step.steps = fitted.steps
+        return
+    params = {*step.get_params(deep=False), *fitted.get_params(deep=False)}
+    for name in [name for name in vars(step) if name.endswith("_") and name not in params]:
+        delattr(step, name)
+    vars(step).update({name: v for name, v in vars(fitted).items() if name not in params})

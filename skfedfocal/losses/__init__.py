@@ -32,6 +32,7 @@ __all__ = [
     "focal_value",
 ]
 
+#: The losses by the names that estimators take.
 LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropyLoss,
     "focal": FocalLoss,

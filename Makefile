@@ -11,10 +11,12 @@ TOOLS := $(VENV)-tools
 OLDEST := $(VENV)-oldest
 SKLEARN ?= 1.6 1.7 1.8
 RELEASE := $(VENV)-release
+# Another, because nothing else needs Sphinx and its theme.
+DOCS := $(VENV)-docs
 PIP := -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-flower test-tools test-oldest test-sklearn check release-check soak fuzz mutants bench-quality bench-speed bench-privacy clean
+.PHONY: help demo test test-flower test-tools test-oldest test-sklearn check docs release-check soak fuzz mutants bench-quality bench-speed bench-privacy clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -28,7 +30,7 @@ test: $(VENV)/.dev ## the tests, on two cores; ARGS="-k name" is passed on to py
 
 # Servers want both cores for themselves, so the tests that start them run one after the other.
 test-flower: $(FLOWER)/.test ## the tests of skfedfocal.flower, also with real Flower servers on the loopback interface
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -n 2 tests/test_flower*.py tests/test_doctests.py
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -n 2 tests/test_flower*.py tests/test_doctests.py "tests/test_site.py::test_snippets_run_by_themselves_and_print_what_is_shown[guide/sites.md]"
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m flower tests/test_flower*.py
 
 test-tools: $(TOOLS)/.test ## the tests of ClientColumn in other packages: skore, mapie, imbalanced-learn, fairlearn, skrub
@@ -62,6 +64,11 @@ check: $(VENV)/.dev ## style, format, types, direction of imports, docstrings
 	$(VENV)/bin/lint-imports
 	$(PY) -m numpydoc lint $$(find skfedfocal -name '*.py' | sort)
 
+# Anew each time: what a page or an example left behind must not be found by the next build.
+docs: $(DOCS)/.site ## the documentation site, in docs/_build/html; warnings are errors
+	rm -rf docs/_build docs/gallery docs/api/generated
+	OMP_NUM_THREADS=1 $(DOCS)/bin/python -m sphinx -W --keep-going --quiet docs docs/_build/html
+
 bench-quality: $(VENV)/.dev ## quality figures; ARGS is passed on
 	$(PY) -m benchmarks.quality $(ARGS)
 
@@ -72,7 +79,7 @@ bench-privacy: $(VENV)/.dev ## what privacy costs; ARGS is passed on
 	$(PY) -m benchmarks.privacy $(ARGS)
 
 clean: ## remove caches, build output and results (the environments stay: rm -rf .venv*)
-	rm -rf build dist results .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo.png
+	rm -rf build dist results docs/_build docs/gallery docs/api/generated .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo.png
 	find skfedfocal tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # An environment begins with torch, by its pin, so that nothing that merely asks for `torch` can
@@ -103,6 +110,11 @@ $(FLOWER)/.test: pyproject.toml constraints.txt
 $(TOOLS)/.test: pyproject.toml constraints.txt
 	$(call environment,$(TOOLS))
 	$(TOOLS)/bin/python $(PIP) --editable . --group tools
+	@touch $@
+
+$(DOCS)/.site: pyproject.toml constraints.txt
+	$(call environment,$(DOCS))
+	$(DOCS)/bin/python $(PIP) --editable '.[plot,flower,privacy]' --group docs
 	@touch $@
 
 # The bounds of [project.dependencies], read off as pins; pip chooses what of the test group goes

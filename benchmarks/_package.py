@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +42,28 @@ def variance_from_sums(parts: Sequence[NDArray]) -> float:
 
     total = settle(column_moments(), lambda query: sum(query.answer(p, None, None) for p in parts))
     return float(total.variance[0])
+
+
+@contextmanager
+def rows_of_recall(n_rows: int) -> Iterator[None]:
+    """Trainings that begin within it have clients estimate their recall on so many rows."""
+    from skfedfocal._training import assembly
+
+    plan = partial(assembly.LocalPlan, recall_rows=n_rows)
+    with patch.object(assembly, "LocalPlan", plan):
+        yield
+
+
+def recall_on_a_sample(y: NDArray, right: NDArray, class_weight: NDArray) -> float:
+    """A client's recall as it estimates it, from rows in random order that a model gets right."""
+    from skfedfocal._local import LocalPlan
+    from skfedfocal.engines._recall import RecallSample
+    from skfedfocal.losses import CrossEntropyLoss
+
+    plan = LocalPlan(CrossEntropyLoss(), None, None, 1, 32, 0.1, 0.0, 0.0, 0.0, 0, class_weight)
+    sample = RecallSample.draw(np.zeros_like(y), y, 1.0, 1, len(class_weight), plan)
+    decided = np.where(right[sample.index], sample.labels, -1)
+    return float(sample.recalls(decided)[0])
 
 
 def crew_of_two(pieces: Iterable[Any], work: Callable[[Any], Any]) -> Iterator[Any]:

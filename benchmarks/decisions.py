@@ -14,13 +14,15 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks._package import (
     crew_of_two,
     effective_weights,
+    recall_on_a_sample,
     try_module_and_loss,
     variance_from_sums,
 )
@@ -86,6 +88,47 @@ def units() -> str:
     )
 
 
+def scale() -> str:
+    """What columns of a large scale cost where nothing is done about it."""
+    found = []
+    for load in (load_breast_cancer, load_wine):
+        X, y = load(return_X_y=True)
+        X, means = StandardScaler().fit_transform(X), []
+        for factor in (1, 2, 5, 10, 20):
+            scores = []
+            for seed in range(5):
+                A, B, a, b = train_test_split(factor * X, y, stratify=y, random_state=seed)
+                model = FedFocalClassifier(numeric_encoding=None, random_state=seed)
+                with warnings.catch_warnings(action="ignore"):
+                    scores.append(model.fit(A, a, clients=np.arange(len(a)) % 5).score(B, b))
+            means.append(f"{100 * np.mean(scores):.1f}")
+        found.append(f"{load.__name__.removeprefix('load_')} {', '.join(means)}")
+    return (
+        "balanced accuracy of columns with standard deviations of 1, 2, 5, 10 and 20: "
+        + "; ".join(found)
+    )
+
+
+def recall() -> str:
+    """How far a client's recall is from that on all its rows, by which rows it is estimated on."""
+    rng, weight = np.random.default_rng(0), np.array([1.0, 49.0])
+    y = np.repeat([0, 1], [980, 20])
+    right = rng.random(1000) < np.where(y == 1, 0.6, 0.9)
+    exact = np.average(right, weights=weight[y])
+    errors = []
+    for _ in range(4000):
+        order = rng.permutation(1000)
+        some = order[:128]
+        at_random = np.average(right[some], weights=weight[y[some]])
+        by_class = recall_on_a_sample(y[order], right[order], weight)
+        errors.append([at_random - exact, by_class - exact])
+    found = np.sqrt(np.mean(np.square(errors), axis=0))
+    return (
+        f"1,000 rows, of which the 20 of a rare class weigh as much as others: root mean square "
+        f"error of the recall on 128 rows {found[0]:.3f} at random, {found[1]:.3f} by class"
+    )
+
+
 def pool() -> str:
     """How many pieces of work begin while nobody reads the replies."""
     found = {}
@@ -132,7 +175,8 @@ def _milliseconds(work: Callable[[], object], n: int = 50) -> float:
     return (time.perf_counter() - began) / n * 1000
 
 
-FIGURES = {f.__name__: f for f in (validation, moments, calls, units, pool, load, tries)}
+CHOSEN = (validation, moments, calls, units, scale, recall, pool, load, tries)
+FIGURES = {f.__name__: f for f in CHOSEN}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or FIGURES:

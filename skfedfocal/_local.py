@@ -32,7 +32,7 @@ class LocalPlan:
 
     With a `focus` it counts by that sum times its score, from its recall of the model that it was
     sent: that of rows weighed by class with `recall_weight`, or so that all classes which the
-    client has weigh alike.
+    client has weigh alike; estimated on about `recall_rows` of them, where it has more.
 
     Where rows are `private`, each of ``n_epochs`` steps takes every row by chance, sums the
     gradients of weighted losses clipped row by row, adds the client's part of the noise, and
@@ -51,6 +51,7 @@ class LocalPlan:
     proximal: float
     seed: int
     recall_weight: NDArray[np.float64] | None = None
+    recall_rows: int = 128  # so that what a round costs is hardly more with a focus than without
     focus: Focus | None = None
     private: PrivateStep | None = None
     denominators: NDArray[np.float64] | None = None
@@ -74,24 +75,23 @@ class LocalPlan:
             return 1.0, 1.0
         return float(self.class_weight.min()), float(self.class_weight.max())
 
-    def recall(self, hits: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Share of each client's rows that a model gets right, rows weighed by class.
+    def recall_shares(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of each class in each client's recall.
 
         Parameters
         ----------
-        hits, counts : ndarray of shape (m, n_classes)
-            Rows by class that the model got right, and rows by class.
+        counts : ndarray of shape (m, n_classes)
+            Rows by class.
 
         Returns
         -------
-        recall : ndarray of shape (m,)
-            1 for a client whose rows weigh nothing.
+        shares : ndarray of shape (m, n_classes)
+            They add up to 1 by client; all 0 for one whose rows weigh nothing.
         """
         by_class = self.recall_weight
-        weights = balanced_class_weights(counts) if by_class is None else by_class
-        total = (weights * counts).sum(-1)
-        right = (weights * hits).sum(-1)
-        return np.divide(right, total, out=np.ones_like(total), where=total > 0)
+        shares = counts * (balanced_class_weights(counts) if by_class is None else by_class)
+        total = shares.sum(-1, keepdims=True)
+        return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
 
     def weigh(
         self,

@@ -28,7 +28,19 @@ Arrays = dict[str, np.ndarray]
 
 
 class ModelFileError(ValueError):
-    """Raised where a file is not an unharmed one of this package, or of another version of it."""
+    """Raised where a file is not an unharmed one of this package, or of another version of it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from skfedfocal import ModelFileError, load_model
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     try:
+    ...         load_model(file.name)
+    ...     except ModelFileError:
+    ...         print("refused")
+    refused
+    """
 
 
 def to_plain(value: Any, arrays: Arrays | None = None) -> Any:

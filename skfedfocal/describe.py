@@ -18,6 +18,8 @@ from skfedfocal._data.columns import as_table, count_columns
 from skfedfocal._data.inputs import as_rows
 from skfedfocal._sklearn import InvalidParameterError
 
+__all__ = ["ClientSummary", "describe_clients"]
+
 _QUARTILES = {"25%": 0.25, "50%": 0.5, "75%": 0.75}
 _NUMBERS = ("missing", "mean", *_QUARTILES)
 _OTHERS = ("missing", "distinct", "top", "top rows")
@@ -38,6 +40,13 @@ class ClientSummary:
         The same of what is shown: see `describe_clients`.
     min_rows : int
         Cells of fewer rows are withheld.
+
+    Examples
+    --------
+    >>> from skfedfocal.describe import describe_clients
+    >>> summary = describe_clients([[1.0], [2.0]], [0, 1], ["a", "b"], min_rows=1)
+    >>> summary.as_dict()["clients"]["a"]["rows"]
+    1
     """
 
     clients: dict[Any, dict[str, Any]]

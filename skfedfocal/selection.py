@@ -14,6 +14,8 @@ from skfedfocal._disclosure import LABEL_COUNTS, RECALLS
 from skfedfocal._focus import Focus
 from skfedfocal._sklearn import Interval, StrOptions
 
+__all__ = ["SELECTIONS", "CategoryCoverage", "FocalSelection", "Selection", "Uniform"]
+
 
 class Selection(Component):
     """Draws the cohort of a round from what the server knows of the clients.
@@ -93,8 +95,9 @@ class FocalSelection(Selection):
 
     Notes
     -----
-    Discloses each selected client's recall of the global model, every round. The published method
-    [1]_ states no formula for its sampling; this one is ours.
+    Discloses each selected client's recall of the global model, every round, estimated as in
+    `skfedfocal.aggregation.WeightedMean`. The published method [1]_ states no formula for its
+    sampling; this one is ours.
 
     References
     ----------
@@ -224,6 +227,7 @@ class CategoryCoverage(Selection):
         return order[chosen]
 
 
+#: The selections by the names that estimators take.
 SELECTIONS: dict[str, type[Selection]] = {
     "uniform": Uniform,
     "focal": FocalSelection,

@@ -10,6 +10,18 @@ from torch import Tensor
 from skfedfocal._component import Component
 from skfedfocal._sklearn import Interval
 
+__all__ = [
+    "STRATEGIES",
+    "FedAdagrad",
+    "FedAdam",
+    "FedAvg",
+    "FedAvgM",
+    "FedOpt",
+    "FedProx",
+    "FedYogi",
+    "Strategy",
+]
+
 State = dict[str, Tensor]
 
 
@@ -141,6 +153,10 @@ class FedOpt(Strategy):
     :math:`m \leftarrow \beta_1 m + (1-\beta_1) \bar\Delta`, then the named form's
     :math:`v`, then :math:`\theta \leftarrow \theta + \eta\, m / (\sqrt v + \tau)`.
     As in the paper's Algorithm 2 there is no bias correction, and :math:`v_{-1} = \tau^2`.
+
+    References
+    ----------
+    .. [1] S. Reddi et al., "Adaptive federated optimization", ICLR 2021.
 
     Examples
     --------
@@ -290,6 +306,7 @@ class FedYogi(FedAdam):  # numpydoc ignore=PR02
         return second - (1 - self.beta_2) * square * torch.sign(second - square)
 
 
+#: The strategies by the names that estimators take.
 STRATEGIES: dict[str, type[Strategy]] = {
     "fedavg": FedAvg,
     "fedavgm": FedAvgM,

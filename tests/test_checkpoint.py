@@ -34,6 +34,7 @@ OTHER = {
     "class_weight": {0: 1.0, 1: 2.0, 2: 3.0},
     "logit_adjustment": 0.25,
     "client_gamma": 0.5,
+    "numeric_encoding": "piecewise_linear",
     "strategy": FedProx(0.125),
     "aggregation": "median",
     "selection": FocalSelection(3.0),

@@ -29,6 +29,8 @@ def test_figures_are_those_of_the_command():
     assert re.search(r"squares 2\.000000, .* mean 0\.996157$", FIGURES["moments"]())
     assert re.search(r" 53% as a sum .* 0% as a running mean$", FIGURES["calls"]())
     assert re.search(r" 59\.6 times .* 1\.0 times$", FIGURES["units"]())
+    assert "0.018,\n  with 128 rows at random 0.149 (`recall`)" in PAGE
+    assert re.search(r" 0\.149 at random, 0\.018 by class$", FIGURES["recall"]())
 
 
 def test_tests_that_are_named_are_there():

@@ -77,6 +77,7 @@ PUBLIC = [
     "skfedfocal.datasets",
     "skfedfocal.describe",
     "skfedfocal.display",
+    "skfedfocal.encodings",
     "skfedfocal.flower",
     "skfedfocal.losses",
     "skfedfocal.metrics",

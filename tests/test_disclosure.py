@@ -13,6 +13,8 @@ from skfedfocal import FederatedClassifier
 from skfedfocal._class_weight import CLASS_WEIGHTS
 from skfedfocal._data.queries import ColumnDeviations, ColumnSums, LabelCounts, Query, Sizes
 from skfedfocal._disclosure import (
+    COLUMN_SUMS,
+    COUNTS_BELOW,
     FACTS,
     HITS,
     LABEL_COUNTS,
@@ -26,12 +28,14 @@ from skfedfocal._disclosure import (
 )
 from skfedfocal._training.parts import disclosure_table, resolve_parts
 from skfedfocal.aggregation import AGGREGATORS, WeightedMean
+from skfedfocal.encodings import ENCODINGS
 from skfedfocal.engines import Engine, Hits, LoopEngine, ValidationLoss, VectorizedEngine
 from skfedfocal.losses import LOSSES, LDAMLoss, LogitAdjustedLoss
 from skfedfocal.selection import SELECTIONS
 
 X, y, CLIENTS = federation([9, 4, 14, 6, 8])
 REGISTRIES = {
+    "numeric_encoding": ENCODINGS,
     "loss": LOSSES,
     "class_weight": CLASS_WEIGHTS,
     "selection": SELECTIONS,
@@ -47,6 +51,7 @@ def test_every_part_says_what_it_discloses_in_one_vocabulary():
     assert disclosed(CLASS_WEIGHTS[name]() for name in CLASS_WEIGHTS) == {LABEL_TOTALS}
     assert disclosed(SELECTIONS[name]() for name in SELECTIONS) == {LABEL_COUNTS, RECALLS}
     assert disclosed(AGGREGATORS[name]() for name in AGGREGATORS) == {SINGLE_UPDATES}
+    assert disclosed(ENCODINGS[name]() for name in ENCODINGS) == {COLUMN_SUMS, COUNTS_BELOW}
     assert SINGLE < FACTS
 
 
@@ -128,6 +133,7 @@ def test_what_is_asked_is_what_the_parts_disclose(data):
         aggregation=aggregation,
         client_gamma=data.draw(st.sampled_from([0.0, 1.0])) if aggregation == "mean" else 0.0,
         early_stopping=data.draw(st.booleans()),
+        numeric_encoding=data.draw(st.sampled_from([*sorted(ENCODINGS), None])),
         engine=data.draw(st.sampled_from(["loop", "vectorized"])),
         n_rounds=2,
         random_state=0,

@@ -606,12 +606,6 @@ def test_recall_is_that_of_the_global_model(name, kind, weighted, by_class):
         np.testing.assert_allclose(recall, wanted, atol=1e-12)
 
 
-def test_recall_of_rows_that_weigh_nothing_asks_for_no_focus():
-    plan = plan_of(recall_weight=np.array([0.0, 1.0]))
-    hits, counts = np.array([[2.0, 0.0], [1.0, 3.0]]), np.array([[5.0, 0.0], [4.0, 4.0]])
-    np.testing.assert_array_equal(plan.recall(hits, counts), [1.0, 0.75])
-
-
 @pytest.mark.parametrize("kind", [LoopEngine, VectorizedEngine])
 def test_recall_is_computed_only_where_it_is_wanted(kind):
     rows, make = rows_for("relu")

@@ -266,7 +266,7 @@ def test_a_block_of_stacked_layers_finds_out_who_fails(monkeypatch):
 
     monkeypatch.setattr(MLPKernel, "step", picky)
     X[clients == "røst", 0] = 99.0
-    clf = FederatedClassifier((8,), n_rounds=2, momentum=0.5, random_state=0)
+    clf = FederatedClassifier((8,), n_rounds=2, momentum=0.5, numeric_encoding=None, random_state=0)
     with pytest.warns(RuntimeWarning, match=r"'røst' \(number 3 .*MemoryError: too much"):
         clf.fit(X, y, clients=clients)
     assert failed(clf) == [(1, "røst"), (2, "røst")]

@@ -403,9 +403,11 @@ def check_history_is_consistent(estimator):
     scalars = history["bytes_up"] - history["n_selected"] * model
     of_each = 8 * 3 * history["n_selected"]  # weight and objective come with each update
     np.testing.assert_array_equal(scalars[1:], of_each[1:])
-    # Before the first, label counts and numbers of rows of all.
+    # Before the first, label counts and numbers of rows of all; weights and squares of columns.
     counted = estimator.get_params().get("class_weight") == "balanced"
-    assert scalars[0] == of_each[0] + (8 * 5 * 4 if counted else 0)
+    looked_at = estimator.module is None
+    asked = (8 * 5 * 4 if counted else 0) + (8 * 5 * 2 * X.shape[1] if looked_at else 0)
+    assert scalars[0] == of_each[0] + asked
 
 
 def check_clients_per_round(estimator):

@@ -42,6 +42,7 @@ every = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=list(ESTIM
 OTHER = {
     "hidden_layer_sizes": (7, 7),
     "module": mlp64,
+    "numeric_encoding": "piecewise_linear",
     "gamma": 5.0,
     "gammas": (0.5,),
     "loss": FocalLoss(5.0),

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from skfedfocal import FederatedClassifier, FedFocalClassifier
 from skfedfocal.losses import LOSSES, CrossEntropyLoss, FocalLoss, Loss
 from skfedfocal.losses._focal import GammaAsConstant
+from skfedfocal.losses._focal_posterior import least_slope
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=60, database=None)
 gammas = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 2.0, 5.0]), st.floats(0, 8))
@@ -557,3 +558,44 @@ def test_a_loss_of_ones_own_needs_no_gradient():
     torch.testing.assert_close(rows, Brier()(logits, y))
     by_differences = finite_differences(lambda z: Brier()(z, y).sum(), logits, step=1e-5)
     torch.testing.assert_close(gradient, by_differences, rtol=1e-6, atol=1e-8)
+
+
+# ── decisions ────────────────────────────────────────────────────────────────────────
+
+
+@repeatable
+@given(
+    gamma=st.floats(0.01, 12),
+    adjustment=st.floats(0.05, 1),
+    spread=st.floats(0.1, 8),
+    n_classes=st.integers(2, 7),
+    by_row=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_focal_loss_decides_for_the_largest_posterior(
+    gamma, adjustment, spread, n_classes, by_row, seed
+):
+    """Though most rows are decided without the map: with large shifts, and with hardly any."""
+    rng = np.random.default_rng(seed)
+    loss = FocalLoss(gamma, adjustment)
+    weights = np.exp(rng.uniform(0, 5, (50, n_classes)) * rng.choice([0.01, 1]))
+    shift = torch.stack([loss.divide(w)[1] for w in weights])
+    logits = torch.from_numpy(rng.normal(0, spread, (50, n_classes)))
+    shift = shift if by_row else shift[0]
+    decided = loss.decide(logits, shift)
+    posterior = loss.log_posterior(logits, shift)
+    top = posterior.amax(-1)
+    # Rounding may make equals of classes that differ by less.
+    assert (posterior.gather(-1, decided[:, None])[:, 0] >= top - 1e-12 * top.abs()).all()
+    blocks = shift.view(5, 10, -1) if by_row else shift
+    together = loss.decide(logits.view(5, 10, n_classes), blocks)
+    assert torch.equal(together.flatten(), decided)
+
+
+@pytest.mark.parametrize("gamma", [1e-3, 0.1, 0.5, 1.0, 2.0, 7.5, 40.0, 1e3])
+def test_the_focal_map_rises_at_least_at_its_least_slope(gamma):
+    v = np.concatenate([np.logspace(-15, -2, 2000), np.linspace(0.011, 0.999, 4000)])
+    # h by its formula, with the power of 1 - v taken out, which would be 0 near 1.
+    log_h = np.log(v) - (gamma - 1) * np.log1p(-v) - np.log(1 - v - gamma * v * np.log(v))
+    rises = np.diff(log_h) / np.diff(np.log(v))
+    assert (rises >= least_slope(gamma) - 1e-7).all()

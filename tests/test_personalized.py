@@ -343,6 +343,20 @@ def test_refuses_shares_that_are_none(shares):
         PersonalizedClassifier(GLOBAL, shares=shares).fit(X, y, clients=clients)
 
 
+def test_refuses_to_put_models_without_noise_beside_a_private_one():
+    pytest.importorskip("dp_accounting")
+    from skfedfocal.privacy import ExampleLevelDP
+
+    X, y, clients = opposite(20)
+    private = FedFocalClassifier((4,), n_rounds=2, privacy=ExampleLevelDP(noise_multiplier=1.0))
+    with pytest.raises(ValueError, match="cannot go with PersonalizedClassifier"):
+        PersonalizedClassifier(private).fit(X, y, clients=clients)
+    private.fit(X, y, clients=clients)
+    mine = clients == "a"
+    own = PersonalizedClassifier(FrozenEstimator(private)).fit(X[mine], y[mine])
+    np.testing.assert_array_equal(own.estimator_.theta_, private.theta_)
+
+
 def test_refuses_estimators_of_other_kinds():
     X, y, clients = opposite(10)
     with pytest.raises(TypeError, match="federated classifier of skfedfocal"):

@@ -52,8 +52,9 @@ def test_the_columns_are_named():
     X = rng.normal(size=(200, 4))
     y = (X[:, 0] > 0).astype(int)
     X[:, 2] = 1e5 + 1e4 * X[:, 2]
-    _, (words,) = warned(pd.DataFrame(X, columns=["age", "sex", "income", "dose"]), y)
+    frame = pd.DataFrame(X, columns=["age", "sex", "income", "dose"])
+    _, (words,) = warned(frame, y, numeric_encoding=None)
     assert "'income' (about 1." in words
     assert not re.search("age|sex|dose", words)
-    _, (words,) = warned(X, y)
+    _, (words,) = warned(X, y, numeric_encoding=None)
     assert "scale, 2 (about 1." in words

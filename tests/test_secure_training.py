@@ -142,7 +142,8 @@ def test_training_in_stages_has_the_bits_of_one():
 
 def test_every_byte_is_counted():
     X, y, clients = make_federation()
-    model = small(secure_aggregation=True, class_weight=None).fit(X, y, clients=clients)
+    model = small(secure_aggregation=True, class_weight=None, numeric_encoding=None)
+    model.fit(X, y, clients=clients)
     n, k, p = N_CLIENTS, N_CLIENTS - 1, len(model.theta_)
     sealed = 8 + 12 + 16 + SHARE_BYTES
     upload = 8 * (1 + n_words(p)) + k * sealed + 32  # with its count, shares and a commitment
@@ -324,7 +325,8 @@ def test_questions_need_an_answer_of_all():
 def test_a_client_that_is_not_finite_sends_zeros():
     X, y, clients = make_federation()
     X[clients == 2] *= 1e30
-    plain, secure = small(), small(secure_aggregation=True)
+    plain = small(numeric_encoding=None)
+    secure = clone(plain).set_params(secure_aggregation=True)
     with pytest.warns(RuntimeWarning, match="goes on without"):
         plain.fit(X, y, clients=clients)
     with pytest.warns(RuntimeWarning, match=r"1 client\(s\) sent zeros"):

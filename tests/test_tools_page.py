@@ -20,7 +20,11 @@ def test_one_row_for_each_test():
     assert sorted(rows) == sorted(written)
 
 
-def test_example_runs(capsys):
-    (example,) = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.M | re.S)
-    exec(compile(example, "docs/tools.md", "exec"), {"__name__": "tools"})
+def test_examples_run(capsys):
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.M | re.S)
+    names = {"__name__": "tools"}
+    for block in blocks:
+        exec(compile(block, "docs/tools.md", "exec"), names)
     assert capsys.readouterr().out == "['oslo' 'bergen']\n"
+    assert names["model"].clients_.tolist() == ["oslo", "bergen"]
+    assert names["model"].estimator_[0].transform(names["X"].iloc[:, :-1]).shape[1] == 30

@@ -45,6 +45,10 @@ class Block:
     def n_steps(self) -> int:
         return len(self.alive)
 
+    def steps(self) -> NDArray[np.int64]:
+        """The step of each row."""
+        return np.repeat(np.arange(self.n_steps), np.diff(self.start))
+
     def owners(self) -> NDArray[np.int64]:
         """Position within `members` of the client of each row."""
         return np.concatenate(

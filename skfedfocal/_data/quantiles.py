@@ -2,7 +2,8 @@
 
 Doubles in the order of their values are whole numbers in the order of their bits. So the search for
 the k-th smallest value of a column is one among whole numbers below 2 ** 64: each question splits
-what is left into 256 parts, and after eight there is one number.
+what is left into 256 parts, and after eight there is one number. Of the many that cut columns into
+bins an answer would be large, so that each question may split into fewer parts, and there are more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from skfedfocal._disclosure import COUNTS_BELOW
 Array = NDArray[np.float64]
 
 _PARTS = 256
+_FEWEST_PARTS = 16
+_ANSWER_VALUES = 1 << 17  # of a question that splits into more than the fewest parts
 _SIGN = np.uint64(1 << 63)
 _LARGEST = np.finfo(np.float64).max
 
@@ -69,13 +72,29 @@ def column_quantiles(shares: Sequence[float]) -> Generator[Query, Array, Array]:
     return np.where(n > 0, between, np.nan)
 
 
-def _order_statistics(ranks: Array) -> Generator[Query, Array, Array]:
+def column_cuts(n_bins: int) -> Generator[Query, Array, Array]:
+    """Of shape (n_bins + 1, n_features): values of rows that cut them into bins of like numbers.
+
+    The first is a column's least value and the last its greatest; where values are equal, so are
+    cuts. Columns without a value have NaN.
+    """
+    everything: Array = yield CountsBelow(np.full((1, 1, 1), _LARGEST))
+    n = everything[0, 0]
+    # In whole numbers: a share times a number of rows may be a little less than the number it is.
+    last = np.maximum(np.rint(n).astype(np.int64) - 1, 0)
+    ranks = np.arange(n_bins + 1)[:, None] * last // n_bins + 1
+    n_parts = min(_PARTS, max(_FEWEST_PARTS, _ANSWER_VALUES // ranks.size))
+    found = yield from _order_statistics(ranks.astype(np.float64), n_parts)
+    return np.where(n > 0, found, np.nan)
+
+
+def _order_statistics(ranks: Array, n_parts: int = _PARTS) -> Generator[Query, Array, Array]:
     """The values of these ranks, from 1 on, in each column: (n_ranks, n_features)."""
     low = np.full(ranks.shape, _key(np.array(-_LARGEST)))
     high = np.full(ranks.shape, _key(np.array(_LARGEST)))
-    parts = np.arange(1, _PARTS, dtype=np.uint64)[:, None, None]
+    parts = np.arange(1, n_parts, dtype=np.uint64)[:, None, None]
     while (low < high).any():
-        step = (high - low) // np.uint64(_PARTS) + np.uint64(1)
+        step = (high - low) // np.uint64(n_parts) + np.uint64(1)
         ends = np.minimum(low + parts * step - np.uint64(1), high)
         counts = yield CountsBelow(_value(ends))
         part = (counts < ranks).sum(0).astype(np.uint64)  # the first that reaches the rank

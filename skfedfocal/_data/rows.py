@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,14 @@ from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.mapped import MappedRows
 from skfedfocal._data.memory import Memory
 from skfedfocal._data.queries import in_rows
+
+
+class Encoder(Protocol):
+    """What rows of numbers go through before a module takes them."""
+
+    @property
+    def n_outputs(self) -> int: ...
+    def encode(self, x: Tensor) -> Tensor: ...
 
 
 class FederatedRows:
@@ -38,8 +47,15 @@ class FederatedRows:
         What the module computes in; int64 for modules that look rows up in an embedding.
     device : torch.device
         Where fetched rows go.
+    encoder : Encoder or None, default=None
+        What fetched rows go through; None for rows as they are.
     resident : Tensor of shape (n_samples, ...) or None
         X on an accelerator, put there once so that rounds move no rows.
+
+    Attributes
+    ----------
+    row_values : int
+        Numbers in a fetched row.
     """
 
     def __init__(
@@ -51,6 +67,7 @@ class FederatedRows:
         n_classes: int,
         dtype: torch.dtype,
         device: torch.device,
+        encoder: Encoder | None = None,
         resident: Tensor | None = None,
     ):
         self.X = X
@@ -60,6 +77,8 @@ class FederatedRows:
         self.n_classes = n_classes
         self.dtype = dtype
         self.device = device
+        self.encoder = encoder
+        self.row_values = max(1, math.prod(X.shape[1:]) if encoder is None else encoder.n_outputs)
         self.sizes = layout.sizes.astype(np.float64)
         if sample_weight is not None:
             self.sizes = layout.sum_by_client(sample_weight, np.zeros(len(y), np.int8), 1)[:, 0]
@@ -85,6 +104,7 @@ class FederatedRows:
             self.n_classes,
             self.dtype,
             self.device,
+            self.encoder,
             self._resident,
         )
 
@@ -94,14 +114,15 @@ class FederatedRows:
         return in_rows(some.sum_by_client(self.sample_weight, self.y, self.n_classes), some.sizes)
 
     def features(self, places: NDArray[np.int64], memory: Memory | None = None) -> Tensor:
-        """Rows at the given places of the client-by-client order, of shape (n, ...)."""
+        """Rows at the given places of the client-by-client order, encoded, of shape (n, ...)."""
         rows = self.layout.rows(places)
         if self._resident is not None:
             index = torch.from_numpy(rows).to(self.device)
-            return self._resident.index_select(0, index).to(self.dtype)
+            found = self._resident.index_select(0, index)
+            return encoded(found, self.encoder, self.dtype)
         at_hand = contextlib.nullcontext() if self._mapped is None else self._mapped.at_hand(rows)
         with at_hand:
-            return dense_rows(self.X, rows, self.dtype, self.device, memory)
+            return module_rows(self.X, rows, self.dtype, self.device, self.encoder, memory)
 
     def labels(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class numbers at the given places."""
@@ -114,6 +135,31 @@ class FederatedRows:
     def weights(self, places: NDArray[np.int64]) -> NDArray[np.float64] | float:
         """Sample weights at the given places, 1 on average over each client."""
         return 1.0 if self._relative_weight is None else self._relative_weight[places]
+
+
+def module_rows(
+    X: Any,
+    rows: NDArray[np.int64] | slice,
+    dtype: torch.dtype,
+    device: torch.device,
+    encoder: Encoder | None = None,
+    memory: Memory | None = None,
+) -> Tensor:
+    """Rows of an array or CSR matrix as a module takes them."""
+    if encoder is None:
+        return dense_rows(X, rows, dtype, device, memory)
+    kind = torch.float64 if device.type != "mps" else torch.float32  # which has no other
+    return encoded(dense_rows(X, rows, kind, device, memory), encoder, dtype)
+
+
+def encoded(x: Tensor, encoder: Encoder | None, dtype: torch.dtype) -> Tensor:
+    """Rows after an encoder, if there is one, which computes in double precision where it can.
+
+    Bounds that lie close together would fall into one in single precision.
+    """
+    if encoder is None:
+        return x.to(dtype)
+    return encoder.encode(x.to(torch.float64) if x.device.type != "mps" else x.float()).to(dtype)
 
 
 def dense_rows(

@@ -8,26 +8,26 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from scipy import sparse
 from torch import nn
 
 from skfedfocal._class_weight import CLASS_WEIGHTS
-from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.digest import digest
 from skfedfocal._data.inputs import as_before_on_error, as_rows, check_finite
-from skfedfocal._data.rows import FederatedRows, dense_rows
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._data.validation import validation_rows
-from skfedfocal._estimators.rows import checked_rows, device_of, encoded
-from skfedfocal._estimators.scales import warn_if_unscaled
+from skfedfocal._estimators.encoding import encoder_of, encoding_of, in_words
+from skfedfocal._estimators.rows import checked_rows, encoded, rows_for
+from skfedfocal._estimators.scales import warn_if_squeezed, warn_if_unscaled
 from skfedfocal._estimators.training import FederatedTrainer
-from skfedfocal._indices import row_dtype
-from skfedfocal._module import takes_indices
-from skfedfocal._module_check import check_module
 from skfedfocal._sklearn import HasMethods, Interval, RealNotInt, StrOptions, _fit_context
 from skfedfocal._threads import one_thread
-from skfedfocal._training.assembly import Setup
+from skfedfocal._training.assembly import Setup, n_selected
+from skfedfocal._training.parts import check_cohorts
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
-from skfedfocal.engines import ENGINES, Engine
+from skfedfocal.encodings import ENCODINGS, NumericEncoding
+from skfedfocal.encodings._encoder import RowEncoder
+from skfedfocal.engines import ENGINES, Engine, LoopEngine, Traffic
 from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.losses import Loss
 from skfedfocal.privacy._aggregation import SecureAggregation, resolve_secure
@@ -52,6 +52,7 @@ class BaseFederatedClassifier(FederatedTrainer):
     _parameter_constraints = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "module": [callable, HasMethods("forward"), None],
+        "numeric_encoding": [StrOptions(set(ENCODINGS)), NumericEncoding, None],
         "client_gamma": [Interval(Real, 0, None, closed="left")],
         "strategy": [StrOptions(set(STRATEGIES)), Strategy],
         "aggregation": [StrOptions(set(AGGREGATORS)), Aggregator],
@@ -84,6 +85,7 @@ class BaseFederatedClassifier(FederatedTrainer):
         hidden_layer_sizes: Any,
         *,
         module: Any,
+        numeric_encoding: Any,
         client_gamma: Any,
         strategy: Any,
         aggregation: Any,
@@ -109,6 +111,7 @@ class BaseFederatedClassifier(FederatedTrainer):
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
+        self.numeric_encoding = numeric_encoding
         self.client_gamma = client_gamma
         self.strategy = strategy
         self.aggregation = aggregation
@@ -252,14 +255,21 @@ class BaseFederatedClassifier(FederatedTrainer):
         classes, codes = encoded(y, layout, classes, self.classes_ if go_on else None)
         needs_digest = self.early_stopping or checkpoint is not None
         data = digest(X, codes, weight, layout) if needs_digest else None
+        kind, cpu = torch.get_default_dtype(), torch.device("cpu")  # those of the MLP as it begins
+        given = FederatedRows(X, codes, weight, layout, len(classes), kind, cpu)
+        encoding = encoding_of(self, X.shape[1:], dense=not sparse.issparse(X))
+        encoder, asked = self._encoder(encoding, given, go_on)
+        known = classes, layout.ids, X.shape[1:], None if self.privacy else data
 
         def connect(setup: Setup, module: nn.Module) -> tuple[Engine, Loss]:
-            rows = self._rows_for(module, X, codes, weight, layout, len(classes))
-            return self._engine_for(module, rows, setup), self._prepare(module, rows, setup)
+            rows = rows_for(self, module, given, setup.encoder)
+            engine = self._engine_for(module, rows, setup)
+            engine.asked = asked
+            return engine, self._prepare(module, rows, setup)
 
         self._train_over(
             connect,
-            partial(Setup, classes, layout.ids, X.shape[1:], None if self.privacy else data),
+            partial(Setup, *known, encoding=in_words(encoding), encoder=encoder),
             n_rounds,
             go_on=go_on,
             adds_rows=adds_rows,
@@ -272,29 +282,29 @@ class BaseFederatedClassifier(FederatedTrainer):
         )
         if not go_on and self.privacy is None:
             names = getattr(self, "feature_names_in_", None)
-            warn_if_unscaled(self.history_["loss"][0], len(classes), X, names)
+            loss = self.history_["loss"][0]
+            warn_if_unscaled(loss, len(classes), X, names, encoded=encoder is not None)
 
-    def _rows_for(
-        self,
-        module: nn.Module,
-        X: Any,
-        codes: NDArray[Any],
-        weight: NDArray[np.float64] | None,
-        layout: ClientLayout,
-        n_classes: int,
-    ) -> FederatedRows:
-        """The rows as the module takes them, once it is known that it does."""
-        device = device_of(self.device)
+    def _encoder(
+        self, encoding: NumericEncoding | None, given: FederatedRows, go_on: bool
+    ) -> tuple[RowEncoder | None, Traffic]:
+        """What rows go through, and what asking for it has cost."""
         names = getattr(self, "feature_names_in_", None)
-        check_finite(X, next(module.parameters()).dtype, names, warn=not takes_indices(module))
-        dtype = row_dtype(module, X, names)
-        probe = dense_rows(X, slice(0, 2), dtype, torch.device("cpu"))
-        check_module(module, probe, n_classes)
-        module.to(device)
-        return FederatedRows(X, codes, weight, layout, n_classes, dtype, device)
+        engine = self._secured(LoopEngine(nn.Identity(), given))
+        if encoding is not None and not go_on:
+            check_finite(given.X, given.dtype, names)
+            secure, wanted = resolve_secure(self.secure_aggregation), self.clients_per_round
+            check_cohorts(secure, engine.sizes, n_selected(wanted, len(engine.sizes)), wanted)
+        encoder = encoder_of(self, encoding, given.X.shape[1], engine.ask, go_on=go_on)
+        if encoder is not None and not go_on:
+            warn_if_squeezed(given.X, encoder, names)
+        return encoder, engine.asked
 
     def _engine_for(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Engine:
-        engine = self._open_engine(module, rows, setup)
+        return self._secured(self._open_engine(module, rows, setup))
+
+    def _secured(self, engine: InProcessEngine) -> Engine:
+        """The engine behind secure sums, where they are wanted."""
         secure = resolve_secure(self.secure_aggregation)
         if secure is None:
             return engine

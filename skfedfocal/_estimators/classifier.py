@@ -33,6 +33,12 @@ class FedFocalClassifier(BaseFederatedClassifier):
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
+    numeric_encoding : str, NumericEncoding or None, default="auto"
+        What columns become before the MLP, from sums over the clients: "standard" is mean 0 and
+        deviation 1; "auto" that where columns are not of order 1, up to 256 of them;
+        "piecewise_linear" adds how far into each of 16 bins between quantiles a value is. None is
+        rows as they are; so is "auto" for sparse rows, more dimensions, a `module` of one's own and
+        under `privacy`, where others are refused. See `skfedfocal.encodings`.
     gamma : float or array-like of shape (n_classes,), default=1.0
         Focusing parameter of the focal loss, at least 0; 0 is cross-entropy. An array gives each
         class its own, in the order of `classes_`.
@@ -53,9 +59,9 @@ class FedFocalClassifier(BaseFederatedClassifier):
         not.
     client_gamma : float or "auto", default="auto"
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
-        their rows, weighed by class, that the global model gets right, smoothed and bounded as in
-        `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each round, and it
-        costs another forward pass. Only the weighted mean has it: set 0 beside another aggregation.
+        their rows, weighed by class, that the global model gets right, estimated, smoothed and
+        bounded as in `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each
+        round. Only the weighted mean has it: set 0 beside another aggregation.
         "auto" is 1, and 0 under `privacy`, which covers no recalls.
     strategy : str or Strategy, default="fedavg"
         The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
@@ -140,7 +146,9 @@ class FedFocalClassifier(BaseFederatedClassifier):
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
-        The trained module, in evaluation mode.
+        The trained module, in evaluation mode, behind the encoder if there is one.
+    encoder_ : RowEncoder or None
+        What rows go through before the MLP; None where they stay as they are.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
     training_state_ : dict
@@ -163,7 +171,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
     rows, its training loss, with ``client_gamma > 0`` its recall and, with class weights, the mean
     weight of its rows (with two classes this tells how many rows of each it has), every round; with
     ``class_weight="balanced"`` also, once, the number of rows of each class summed over all
-    clients.
+    clients; with a `numeric_encoding` also sums of columns, and for "piecewise_linear" quantiles.
 
     Class weights are weights of rows: a client's objective is the weighted mean over its rows, and
     the client counts by the sum of their weights. With client focusing, probabilities are about the
@@ -210,6 +218,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         hidden_layer_sizes: Any = (100,),
         *,
         module: Any = None,
+        numeric_encoding: Any = "auto",
         gamma: Any = 1.0,
         class_weight: Any = "balanced",
         logit_adjustment: Any = "auto",
@@ -241,6 +250,7 @@ class FedFocalClassifier(BaseFederatedClassifier):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
             module=module,
+            numeric_encoding=numeric_encoding,
             client_gamma=client_gamma,
             strategy=strategy,
             aggregation=aggregation,

@@ -40,10 +40,9 @@ from skfedfocal.losses import LOSSES, FocalLoss, Loss
 class FedFocalClassifierCV(BaseFederatedClassifier):
     """Fed-Focal classifier that chooses gamma and class weights by federated cross-validation.
 
-    The validation rows stay on their clients: each client splits its own rows into folds, and only
-    sums over clients (hits and rows by class) make the score, the balanced accuracy. All candidates
-    and folds train side by side, which costs a fraction of a grid search. The best is then trained
-    on all rows.
+    Validation rows stay on their clients: each splits its own rows into folds, and only sums over
+    clients (hits and rows by class) make the score, the balanced accuracy. All candidates and folds
+    train side by side, for a fraction of a grid search; the best is then trained on all rows.
 
     Parameters
     ----------
@@ -55,6 +54,12 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
+    numeric_encoding : str, NumericEncoding or None, default="auto"
+        What columns become before the MLP, from sums over the clients: "standard" is mean 0 and
+        deviation 1; "auto" that where columns are not of order 1, up to 256 of them;
+        "piecewise_linear" adds how far into each of 16 bins between quantiles a value is. None is
+        rows as they are; so is "auto" for sparse rows, more dimensions, a `module` of one's own and
+        under `privacy`, where others are refused. See `skfedfocal.encodings`.
     gammas : sequence, default=(1.0, 0.0, 0.5, 2.0, 5.0)
         Focusing parameters to choose from, each a number of at least 0 or one such number for each
         class, as `FedFocalClassifier` takes it. The first is kept unless another is better by more
@@ -77,9 +82,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         rounds than `n_rounds`; otherwise every candidate is trained for all of them.
     client_gamma : float, default=1.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
-        their rows, weighed by class, that the global model gets right, smoothed and bounded as in
-        `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each round, and it
-        costs another forward pass. Only the weighted mean has it: set 0 beside another aggregation.
+        their rows, weighed by class, that the global model gets right, estimated, smoothed and
+        bounded as in `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each
+        round. Only the weighted mean has it: set 0 beside another aggregation.
     strategy : str or Strategy, default="fedavg"
         The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
         object from `skfedfocal.strategies`.
@@ -160,7 +165,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
-        The trained module, in evaluation mode.
+        The trained module, in evaluation mode, behind the encoder if there is one.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
     n_features_in_ : int
@@ -168,25 +173,18 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, where X had names that are all strings.
 
-    See Also
-    --------
-    FedFocalClassifier : With gamma and class weights given.
-
     Notes
     -----
-    Besides what `FedFocalClassifier` discloses, the server sees the rows and hits by class, summed
-    over clients, of every candidate and fold. Secure sums are not offered: choose here, and train
-    with `FedFocalClassifier` and what was chosen.
+    Besides what `FedFocalClassifier` discloses, the server sees rows and hits by class, summed over
+    clients, of every candidate and fold. Secure sums are not offered: choose here, train with that.
 
     Examples
     --------
     >>> from sklearn.datasets import load_breast_cancer
-    >>> from sklearn.preprocessing import StandardScaler
     >>> from skfedfocal import FedFocalClassifierCV, iid_partition
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> X, clients = StandardScaler().fit_transform(X), iid_partition(y, 5, random_state=0)
     >>> model = FedFocalClassifierCV(gammas=(0.0, 2.0), n_rounds=5, random_state=0)
-    >>> model.fit(X, y, clients=clients).cv_results_["param_gamma"]
+    >>> model.fit(X, y, clients=iid_partition(y, 5, random_state=0)).cv_results_["param_gamma"]
     array([0., 2.])
     """
 
@@ -204,6 +202,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         hidden_layer_sizes: Any = (100,),
         *,
         module: Any = None,
+        numeric_encoding: Any = "auto",
         gammas: Any = (1.0, 0.0, 0.5, 2.0, 5.0),
         class_weights: Any = ("balanced",),
         logit_adjustment: float = 0.6,
@@ -234,6 +233,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
             module=module,
+            numeric_encoding=numeric_encoding,
             client_gamma=client_gamma,
             strategy=strategy,
             aggregation=aggregation,

@@ -28,6 +28,12 @@ class FederatedClassifier(BaseFederatedClassifier):
         of a row instead of ``n_features`` where X has more than two dimensions; or a Module, which
         is copied. It must map rows ``(batch, ...)`` to logits ``(batch, n_classes)``. Computation
         is in the type of its parameters.
+    numeric_encoding : str, NumericEncoding or None, default="auto"
+        What columns become before the MLP, from sums over the clients: "standard" is mean 0 and
+        deviation 1; "auto" that where columns are not of order 1, up to 256 of them;
+        "piecewise_linear" adds how far into each of 16 bins between quantiles a value is. None is
+        rows as they are; so is "auto" for sparse rows, more dimensions, a `module` of one's own and
+        under `privacy`, where others are refused. See `skfedfocal.encodings`.
     loss : str or Loss, default="cross_entropy"
         "cross_entropy", "focal", "ldam", "logit_adjusted", "sample_dependent_focal" or an object
         from `skfedfocal.losses`.
@@ -41,9 +47,9 @@ class FederatedClassifier(BaseFederatedClassifier):
         weigh 1.
     client_gamma : float, default=0.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
-        their rows, weighed by class, that the global model gets right, smoothed and bounded as in
-        `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each round, and it
-        costs another forward pass. Only the weighted mean has it: set 0 beside another aggregation.
+        their rows, weighed by class, that the global model gets right, estimated, smoothed and
+        bounded as in `skfedfocal.aggregation.WeightedMean`. Above 0 the weight discloses r_k each
+        round. Only the weighted mean has it: set 0 beside another aggregation.
     strategy : str or Strategy, default="fedavg"
         The server's step: "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi" or an
         object from `skfedfocal.strategies`.
@@ -127,7 +133,9 @@ class FederatedClassifier(BaseFederatedClassifier):
     n_iter_ : int
         Rounds trained.
     module_ : torch.nn.Module
-        The trained module, in evaluation mode.
+        The trained module, in evaluation mode, behind the encoder if there is one.
+    encoder_ : RowEncoder or None
+        What rows go through before the MLP; None where they stay as they are.
     theta_ : ndarray of shape (n_parameters,)
         Its trainable parameters as one vector.
     training_state_ : dict
@@ -182,6 +190,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         hidden_layer_sizes: Any = (100,),
         *,
         module: Any = None,
+        numeric_encoding: Any = "auto",
         loss: Any = "cross_entropy",
         class_weight: Any = None,
         client_gamma: float = 0.0,
@@ -212,6 +221,7 @@ class FederatedClassifier(BaseFederatedClassifier):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
             module=module,
+            numeric_encoding=numeric_encoding,
             client_gamma=client_gamma,
             strategy=strategy,
             aggregation=aggregation,

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfedfocal._data.clients import ClientLayout, id_column
 from skfedfocal._data.columns import as_table
 from skfedfocal._data.inputs import as_before_on_error, as_rows, plain
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._estimators.base import BaseFederatedClassifier
 from skfedfocal._estimators.handing_on import hand_on
 from skfedfocal._estimators.own_models import (
@@ -27,7 +28,7 @@ from skfedfocal._estimators.own_models import (
     own_priors,
     tuning_of,
 )
-from skfedfocal._estimators.rows import checked_rows, encoded
+from skfedfocal._estimators.rows import checked_rows, encoded, rows_for
 from skfedfocal._sklearn import HasMethods, Interval, _fit_context
 from skfedfocal._steps import last_step, to_last_step, with_last_step
 from skfedfocal._threads import one_thread
@@ -113,7 +114,8 @@ class PersonalizedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     out, which speaks for it in the choice: gains are underrated.
 
     A model of the client's own is trained without noise, whatever `privacy` the global one was
-    trained with: such an estimator is refused.
+    trained with: such an estimator is refused, unless it is fitted and frozen, so that somebody
+    has thought of where the models stay.
 
     References
     ----------
@@ -355,11 +357,12 @@ default="client"
                 "estimator must be a federated classifier of skfedfocal, or a pipeline that ends "
                 f"in one; got {self.estimator!r}."
             )
-        if getattr(last, "privacy", None) is not None:
+        if last.privacy is not None and not frozen:
             raise ValueError(
                 f"{type(last).__name__}(privacy=...) cannot go with PersonalizedClassifier: models "
                 "of the clients' own are trained without noise, and would be in one object with "
-                "it. Fit the global model alone, and personalize it where each client's rows are."
+                "it. Fit the global model alone, and personalize it, in a FrozenEstimator, where "
+                "each client's rows are."
             )
         if not frozen:
             hand_on(inner, "fit", X, y, clients=clients, sample_weight=weight)
@@ -372,8 +375,10 @@ default="client"
         rate = learning_rate_of(last) if self.learning_rate is None else self.learning_rate
         tuning = tuning_of(last, shares, self.n_folds, self.n_epochs, rate, seed)
         theta = torch.from_numpy(last.theta_)
-        module = deepcopy(last.module_).train()
-        own_rows = last._rows_for(module, rows, codes, None, layout, n_classes)
+        module = deepcopy(last._trained()).train()
+        kind = next(module.parameters()).dtype
+        given = FederatedRows(rows, codes, None, layout, n_classes, kind, torch.device("cpu"))
+        own_rows = rows_for(last, module, given, last.encoder_)
 
         def engine_of(part: ClientLayout, weights: Array) -> InProcessEngine:
             return ENGINES[last.engine](module, own_rows.regroup(part, weights))

@@ -18,7 +18,8 @@ from skfedfocal._estimators.posterior import PosteriorModule
 from skfedfocal._indices import row_dtype
 from skfedfocal._module import build_module, load_flat
 from skfedfocal._threads import one_thread
-from skfedfocal.engines import dense_rows
+from skfedfocal.encodings._encoder import EncodedModule, RowEncoder
+from skfedfocal.engines import module_rows
 from skfedfocal.losses import Loss
 
 _PREDICT_VALUES = 1 << 18  # features per block of prediction: activations stay in the cache
@@ -34,6 +35,8 @@ class FederatedPredictor(ClassifierMixin, BaseEstimator):
     class_prior_: NDArray[np.float64] | None
     class_weight_: NDArray[np.float64] | None
     decision_prior_: NDArray[np.float64] | None
+    encoder_: RowEncoder | None
+    encoding_: str | None
     loss_: Loss
     loss_constants_: NDArray[np.float64] | None
     hidden_layer_sizes_: tuple[int, ...]
@@ -175,21 +178,11 @@ default="population"
         """The trained module, from rows to logits, in evaluation mode.
 
         The class of the largest logit need not be what `predict` returns: see `posterior_module`.
-        It is made from `theta_` where it was not kept.
+        It is behind the encoder of its rows, where they have one.
         """
         check_is_fitted(self)
-        module = self.__dict__.get("_module")
-        if module is None:
-            module = build_module(
-                self._made_from,
-                self.hidden_layer_sizes_,
-                self.row_shape_,
-                len(self.classes_),
-                self.seed_,
-            )
-            load_flat(module, torch.from_numpy(self.theta_))
-            self._module = module.eval()
-        return module
+        module = self._trained()
+        return module if self.encoder_ is None else EncodedModule(self.encoder_, module).eval()
 
     def posterior_module(self, class_prior: Any = None) -> nn.Module:
         """Make one torch module from rows to class probabilities, to be handed over.
@@ -217,6 +210,22 @@ default=None
 
     # -- how -----------------------------------------------------------------------------------
 
+    def _trained(self) -> nn.Module:
+        """The module of encoded rows, made from `theta_` where it was not kept."""
+        module = self.__dict__.get("_module")
+        if module is None:
+            encoder = self.encoder_
+            module = build_module(
+                self._made_from,
+                self.hidden_layer_sizes_,
+                self.row_shape_ if encoder is None else (encoder.n_outputs,),
+                len(self.classes_),
+                self.seed_,
+            )
+            load_flat(module, torch.from_numpy(self.theta_))
+            self._module = module.eval()
+        return module
+
     def _log_posterior(self, X: Any) -> Tensor:
         """Log-probabilities of shape (n_samples, n_classes), on the CPU."""
         logits = self._logits(X)
@@ -236,16 +245,17 @@ default=None
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but those of fit had {self.row_shape_}."
             )
-        module = self.module_
+        module, encoder = self._trained(), self.encoder_
         parameter = next(module.parameters())
         names = getattr(self, "feature_names_in_", None)
         check_finite(X, parameter.dtype, names)
         dtype = row_dtype(module, X, names)
-        n_at_once = max(1, _PREDICT_VALUES // max(1, int(np.prod(X.shape[1:]))))
+        row_values = int(np.prod(X.shape[1:])) if encoder is None else encoder.n_outputs
+        n_at_once, device = max(1, _PREDICT_VALUES // max(1, row_values)), parameter.device
         with torch.no_grad():
             return torch.cat(
                 [
-                    module(dense_rows(X, slice(i, i + n_at_once), dtype, parameter.device))
+                    module(module_rows(X, slice(i, i + n_at_once), dtype, device, encoder))
                     for i in range(0, X.shape[0], n_at_once)
                 ]
             )

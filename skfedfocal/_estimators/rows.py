@@ -9,12 +9,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
+from torch import nn
 
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.differences import look_alikes
-from skfedfocal._data.inputs import ACCEPTED, check_labels, distinct, numbers, places_among
+from skfedfocal._data.inputs import (
+    ACCEPTED,
+    check_finite,
+    check_labels,
+    distinct,
+    numbers,
+    places_among,
+)
 from skfedfocal._data.not_numbers import naming_what_is_no_number
+from skfedfocal._data.rows import FederatedRows, module_rows
+from skfedfocal._indices import row_dtype
+from skfedfocal._module import takes_indices
+from skfedfocal._module_check import check_module
 from skfedfocal._sklearn import InvalidParameterError, _check_sample_weight
+from skfedfocal.encodings._encoder import RowEncoder
 
 _SHOWN = 3  # labels, or clients, in a message
 
@@ -81,6 +94,24 @@ def encoded(
             stacklevel=5,
         )
     return known, places_among(known, y)
+
+
+def rows_for(
+    estimator: Any, module: nn.Module, given: FederatedRows, encoder: RowEncoder | None
+) -> FederatedRows:
+    """Rows as the module takes them, where it computes, once it is known that it does take them."""
+    X, n_classes = given.X, given.n_classes
+    device = device_of(estimator.device)
+    names = getattr(estimator, "feature_names_in_", None)
+    warn = not takes_indices(module) and encoder is None
+    check_finite(X, next(module.parameters()).dtype, names, warn=warn)
+    dtype = row_dtype(module, X, names)
+    probe = module_rows(X, slice(0, 2), dtype, torch.device("cpu"), encoder)
+    check_module(module, probe, n_classes)
+    module.to(device)
+    return FederatedRows(
+        X, given.y, given.sample_weight, given.layout, n_classes, dtype, device, encoder
+    )
 
 
 def _with_owners(label: Any, y: NDArray[Any], layout: ClientLayout) -> str:

@@ -83,7 +83,7 @@ class FederatedTrainer(FederatedPredictor):
             module = build_module(
                 self.module,
                 self.hidden_layer_sizes,
-                setup.row_shape,
+                setup.module_shape,
                 len(setup.classes),
                 setup.seed,
             )
@@ -238,6 +238,7 @@ class FederatedTrainer(FederatedPredictor):
         self.loss_constants_ = None if constants is None else constants.cpu().numpy()
         self.hidden_layer_sizes_ = widths(self.hidden_layer_sizes)
         self.row_shape_ = tuple(setup.row_shape)
+        self.encoding_, self.encoder_ = setup.encoding, setup.encoder
         self.seed_ = int(setup.seed)
         self._made_from = self.module
         self._module = None

@@ -19,6 +19,7 @@ from skfedfocal._module import flatten
 from skfedfocal._training.federation import Federation, ServerState
 from skfedfocal._training.parts import Parts, check_cohorts
 from skfedfocal._training.prior import estimate_class_prior
+from skfedfocal.encodings._encoder import RowEncoder
 from skfedfocal.engines import Engine
 
 Array = NDArray[np.float64]
@@ -42,6 +43,10 @@ class Setup:
         Of initial parameters, selection and shuffling.
     min_clients : int
         Good replies that a round needs at least, whatever the settings say.
+    encoding : str or None
+        How columns of numbers are encoded, in words; None where they are not.
+    encoder : RowEncoder or None
+        What rows go through before the module; None for rows as they are.
     """
 
     classes: NDArray[Any]
@@ -50,6 +55,13 @@ class Setup:
     data: str | None
     seed: int
     min_clients: int = 1
+    encoding: str | None = None
+    encoder: RowEncoder | None = None
+
+    @property
+    def module_shape(self) -> tuple[int, ...]:
+        """Shape of a row as the module takes it."""
+        return self.row_shape if self.encoder is None else (self.encoder.n_outputs,)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,17 @@ class FederatedTrainingError(ValueError):
         The clients that the round had to do without.
     diverged : bool, default=True
         Whether the models before it are of no use either, though they are finite.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skfedfocal import FederatedTrainingError, FedFocalClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> try:
+    ...     FedFocalClassifier(learning_rate=1e30, random_state=0).fit(X, y, clients=y)
+    ... except FederatedTrainingError as error:
+    ...     print("diverged" in str(error))
+    True
     """
 
     def __init__(self, message: str, failures: Sequence[Failure] = (), diverged: bool = True):

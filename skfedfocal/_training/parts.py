@@ -25,6 +25,7 @@ from skfedfocal._disclosure import (
 )
 from skfedfocal._focus import Focus
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
+from skfedfocal.encodings import ENCODINGS, NumericEncoding, StandardIfUnscaled, resolve_encoding
 from skfedfocal.engines import Hits
 from skfedfocal.losses import LOSSES, Loss
 from skfedfocal.privacy import SecureAggregation
@@ -54,6 +55,8 @@ class Parts:
         Of local SGD.
     privacy : Component or None
         The mechanism of a private training.
+    encoding : NumericEncoding or None
+        What columns go through before the module.
     """
 
     loss: Loss
@@ -66,6 +69,7 @@ class Parts:
     learning_rate: float
     secure: SecureAggregation | None = None
     privacy: Component | None = None
+    encoding: NumericEncoding | None = None
 
     @property
     def discloses(self) -> Mapping[str, frozenset[str]]:
@@ -77,6 +81,7 @@ class Parts:
             "aggregation": self.aggregation.discloses,
             "client_gamma": _FOCUSED if self.focus else _UNFOCUSED,
             "early_stopping": _VALIDATED if self.early_stopping else frozenset(),
+            "numeric_encoding": self.encoding.discloses if self.encoding else frozenset(),
         }
         if self.secure is None:
             return told
@@ -137,8 +142,17 @@ def resolve_parts(settings: Any, loss: Loss, class_weight: Any) -> Parts:
         early_stopping=settings.early_stopping,
         learning_rate=learning_rate_of(settings),
         secure=secure,
+        encoding=encoding_wanted(settings),
     )
     return parts if settings.privacy is None else _privately(parts, settings, class_weight)
+
+
+def encoding_wanted(settings: Any) -> NumericEncoding | None:
+    """How columns are to be encoded: "auto" is not at all where sums of them must not be told."""
+    encoding = resolve_encoding(settings.numeric_encoding)
+    if type(encoding) is StandardIfUnscaled and settings.privacy is not None:
+        return None
+    return encoding
 
 
 def _client_gamma(settings: Any) -> float:
@@ -243,6 +257,7 @@ def disclosure_table() -> str:
         "class_weight": CLASS_WEIGHTS,
         "selection": SELECTIONS,
         "aggregation": AGGREGATORS,
+        "numeric_encoding": ENCODINGS,
     }
     for param, known in registries.items():
         rows += [(f'{param}="{name}"', part().discloses) for name, part in known.items()]

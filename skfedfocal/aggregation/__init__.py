@@ -24,6 +24,7 @@ __all__ = [
     "WeightedMean",
 ]
 
+#: The aggregators by the names that estimators take.
 AGGREGATORS: dict[str, type[Aggregator]] = {
     "mean": WeightedMean,
     "clipped_mean": ClippedMean,

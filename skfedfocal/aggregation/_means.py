@@ -33,6 +33,11 @@ class WeightedMean(Aggregator):
 
     Notes
     -----
+    A client of over 128 rows estimates its recall on about so many of them, anew each round: of
+    each class, in proportion to what it weighs in the recall, the rows that the client is first to
+    train on. The estimate is unbiased, with a standard error of at most 0.044, and costs a
+    fraction of the forward pass over all rows that the published sampling takes.
+
     Each client computes its own weight; the server sees the weight, from which, as it knows the
     number of rows, it can tell with client focusing the client's recall. An update with a
     non-finite value is left out before any aggregator sees it. Fed-Focal [2]_ states no formula for

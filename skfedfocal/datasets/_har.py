@@ -40,13 +40,13 @@ def fetch_har(
 ) -> Bunch | tuple[Any, Any, Any]:
     """Load the UCI data set of human activities (classification), downloading it if need be.
 
-    ==============   ==============
-    Classes                       6
-    Clients         30, the persons
-    Samples total             10299
-    Dimensionality              561
-    Features          real, -1 to 1
-    ==============   ==============
+    ==============   ===============
+    Classes                        6
+    Clients          30, the persons
+    Samples total              10299
+    Dimensionality               561
+    Features           real, -1 to 1
+    ==============   ===============
 
     Thirty people walked, climbed, sat, stood and lay with a smartphone at the waist; a row
     describes 2.56 seconds of its acceleration and turning [1]_. Each person's way of moving is a

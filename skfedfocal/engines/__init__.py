@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from skfedfocal._data.rows import FederatedRows, dense_rows
+from skfedfocal._data.rows import FederatedRows, module_rows
 from skfedfocal.engines._engine import (
     Engine,
     Failure,
@@ -36,8 +36,8 @@ __all__ = [
     "Updates",
     "ValidationLoss",
     "VectorizedEngine",
-    "dense_rows",
     "judge_each",
+    "module_rows",
 ]
 
 ENGINES: dict[str, Callable[..., InProcessEngine]] = {

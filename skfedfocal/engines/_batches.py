@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from skfedfocal._data.blocks import Block
 from skfedfocal._data.memory import Memory
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
-from skfedfocal.engines._evaluate import Hits, Predict
+from skfedfocal.engines._evaluate import Predict
+from skfedfocal.engines._recall import RecallSample, decisions
 
 _SEGMENT_VALUES = 1 << 21  # features fetched at a time: 8 MB in single precision
 
@@ -84,7 +85,7 @@ class BlockRows:
         weight = block.share * self._row_weight
         self.mean_weights = np.ones(len(block.members))
         if class_weight is not None:
-            owner, m = block.owners(), len(block.members)
+            owner, m = self._owner, len(block.members)
             of_row = of_rows(class_weight, y, owner)
         if class_weight is not None and as_they_are:
             weight = weight * of_row
@@ -97,9 +98,34 @@ class BlockRows:
         self.labels = torch.from_numpy(y).to(like.device)
         self.weight = torch.from_numpy(weight).to(like)
 
-    def hits(self, predict: Predict, plan: LocalPlan) -> NDArray[np.float64]:
-        """Rows by class that a model, given by its logits, gets right, and all: (m, 2, C)."""
-        return Hits().judge(predict, self._rows, self.block.members, plan)
+    @cached_property
+    def _owner(self) -> NDArray[np.int64]:
+        return self.block.owners()
+
+    def recalls(self, predict: Predict, plan: LocalPlan) -> NDArray[np.float64]:
+        """The clients' recalls of a model, given by its logits, of shape (m,)."""
+        sample, block = self.recall_sample(plan), self.block
+        found = decisions(predict, self._rows, block.members, block.places, sample, plan)
+        return sample.recalls(found)
+
+    def recall_sample(self, plan: LocalPlan) -> RecallSample:
+        """Rows on which the recalls are estimated, by their places in the block."""
+        block, owner = self.block, self._owner
+        of_first_epoch = block.share > 0
+        if plan.n_epochs > 1:
+            n_steps = -(-self._rows.layout.sizes_of(block.members) // plan.batch_size)
+            of_first_epoch &= block.steps() < n_steps[owner]
+        among = np.flatnonzero(of_first_epoch)
+        weight = 1.0 if self._rows.sample_weight is None else self._row_weight[among]
+        labels = self.labels.cpu().numpy()[among]
+        m, n_classes = len(block.members), self._rows.n_classes
+        sample = RecallSample.draw(owner[among], labels, weight, m, n_classes, plan)
+        return replace(sample, index=among[sample.index])
+
+    def columns(self, places: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.int64]:
+        """In which columns of `by_client` rows are that have these places in the block."""
+        step = np.searchsorted(self.block.start, places, side="right") - 1
+        return column[step] + (places - self.block.start[step]) % self.block.width[step]
 
     def by_client(self, column: NDArray[np.int64], memory: Memory) -> Tensor:
         """Features client by client, (m, column[-1], ...), with those of step s from column[s] on.
@@ -113,19 +139,6 @@ class BlockRows:
             places[:k, column[s] : column[s + 1]] = here.reshape(k, w)
         x = self._rows.features(places.ravel(), memory)
         return x.view(m, -1, *x.shape[1:])
-
-    def hits_among(self, predicted: Tensor, column: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The same from the classes predicted for the rows `by_client`."""
-        block, n_classes = self.block, self._rows.n_classes
-        hits = np.zeros((2, len(block.members) * n_classes))
-        labels, found = self.labels.cpu().numpy(), predicted.cpu().numpy()
-        for s, (k, w) in enumerate(zip(block.alive, block.width, strict=True)):
-            here = slice(block.start[s], block.start[s + 1])
-            y, weight = labels[here], self._row_weight[here]
-            cells = np.repeat(np.arange(k), w) * n_classes + y
-            hit = found[:k, column[s] : column[s + 1]].ravel() == y
-            hits += [np.bincount(cells, v, hits.shape[1]) for v in (weight * hit, weight)]
-        return hits.reshape(2, -1, n_classes).swapaxes(0, 1)
 
     def batch(self, step: int, x: Tensor) -> Batch:
         """The batch of a step, whose features are given, (k, width, ...)."""
@@ -144,8 +157,7 @@ class BlockRows:
     def batches(self, memory: Memory) -> Iterator[Batch]:
         """All batches in order; features are fetched for several steps at a time."""
         start = self.block.start
-        row_values = max(1, math.prod(self._rows.X.shape[1:]))
-        for lo, hi in _segments(start, max(1, _SEGMENT_VALUES // row_values)):
+        for lo, hi in _segments(start, max(1, _SEGMENT_VALUES // self._rows.row_values)):
             x = self._rows.features(self.block.places[start[lo] : start[hi]], memory)
             for step in range(lo, hi):
                 here = x[start[step] - start[lo] : start[step + 1] - start[lo]]

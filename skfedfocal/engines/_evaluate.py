@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
@@ -60,7 +59,7 @@ class ValidationLoss(ModelQuery):
         counts = rows.label_counts(clients) if plan.needs_own_counts else None
         class_weight = plan.class_weights(counts)
         sums = np.zeros((2, len(clients)))
-        for part in _parts(predict, rows, clients, plan, counts):
+        for part in judged(predict, rows, clients, *_all_of(rows, clients), plan):
             weight = part.weight * of_rows(class_weight, part.labels, part.owner)
             y = torch.as_tensor(part.labels, device=part.logits.device)
             losses = plan.loss(part.logits, y, part.constants).cpu().numpy()
@@ -81,8 +80,7 @@ class Hits(ModelQuery):
         plan: LocalPlan,
     ) -> NDArray[np.float64]:
         cells = np.zeros((2, len(clients) * rows.n_classes))
-        counts = rows.label_counts(clients) if plan.needs_own_counts else None
-        for part in _parts(predict, rows, clients, plan, counts):
+        for part in judged(predict, rows, clients, *_all_of(rows, clients), plan):
             decided = plan.loss.decide(part.logits, part.constants).cpu().numpy()
             hit = part.weight * (decided == part.labels)
             _add(cells, part.owner * rows.n_classes + part.labels, (hit, part.weight))
@@ -120,7 +118,7 @@ def judge_each(
 
 
 @dataclass(frozen=True)
-class _Part:
+class Judged:
     """Some rows of some clients, and what a model says of them."""
 
     owner: NDArray[np.int64]
@@ -130,19 +128,28 @@ class _Part:
     constants: Tensor | None
 
 
-def _parts(
-    predict: Predict,
-    rows: FederatedRows,
-    clients: NDArray[np.int64],
-    plan: LocalPlan,
-    own_counts: NDArray[np.float64] | None,
-) -> Iterator[_Part]:
-    """All rows of the clients, as many at a time as the cache holds."""
+def _all_of(
+    rows: FederatedRows, clients: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Owner, as place among the clients, and place of each of their rows."""
     offsets, sizes = rows.layout.offsets, rows.layout.sizes_of(clients)
     owners = np.repeat(np.arange(len(clients)), sizes)
     places = np.arange(len(owners)) + np.repeat(offsets[clients] - np.cumsum(sizes) + sizes, sizes)
+    return owners, places
+
+
+def judged(
+    predict: Predict,
+    rows: FederatedRows,
+    clients: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    places: NDArray[np.int64],
+    plan: LocalPlan,
+) -> Iterator[Judged]:
+    """These rows of the clients and their logits, as many at a time as the cache holds."""
+    own_counts = rows.label_counts(clients) if plan.loss.counts == "local" else None
     memory = Memory()
-    n_at_once = max(256, _SEGMENT_VALUES // max(1, math.prod(rows.X.shape[1:])))
+    n_at_once = max(256, _SEGMENT_VALUES // rows.row_values)
     for lo in range(0, len(places), n_at_once):
         here, owner = places[lo : lo + n_at_once], owners[lo : lo + n_at_once]
         labels = rows.labels(here)
@@ -151,7 +158,7 @@ def _parts(
         if constants is not None and constants.ndim == 2:
             constants = constants[torch.as_tensor(owner)]
         weight = np.broadcast_to(rows.sample_weights(here), labels.shape)
-        yield _Part(owner, labels, weight, logits, constants)
+        yield Judged(owner, labels, weight, logits, constants)
 
 
 def _add(

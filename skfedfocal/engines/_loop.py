@@ -17,9 +17,9 @@ from skfedfocal._local import LocalPlan, sgd_step
 from skfedfocal._module import flatten, load_flat, trainable
 from skfedfocal._random import borrowed_generator, layers_seed, shuffled_places
 from skfedfocal.engines._engine import Failure, Task, Updates
-from skfedfocal.engines._evaluate import Hits
 from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.engines._kernels.serial import is_stochastic
+from skfedfocal.engines._recall import estimated_recalls
 
 
 class LoopEngine(InProcessEngine):
@@ -62,8 +62,8 @@ class LoopEngine(InProcessEngine):
         """What one client replies."""
         plan, recall = task.plan, None
         if task.needs_recall:
-            hits = Hits().judge(self.logits(task.theta), self.rows, np.array([client]), plan)
-            recall = plan.recall(hits[:, 0], hits[:, 1])
+            predict, clients = self.logits(task.theta), np.array([client])
+            recall = estimated_recalls(predict, self.rows, clients, plan, task.round)
         load_flat(self.module, task.theta)
         loss, mean_weight = self._train_client(client, task.round, plan)
         row_weight = self.sizes[[client]] * mean_weight

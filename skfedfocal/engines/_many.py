@@ -17,8 +17,8 @@ from skfedfocal._module import ParameterShapes
 from skfedfocal.engines._batches import BlockRows
 from skfedfocal.engines._deltas import StackedDeltas
 from skfedfocal.engines._engine import Failure, Task, Updates
-from skfedfocal.engines._evaluate import Hits
 from skfedfocal.engines._kernels import choose_kernel
+from skfedfocal.engines._recall import estimated_recalls
 from skfedfocal.engines._vectorized import VectorizedEngine
 
 
@@ -146,8 +146,8 @@ class ManyFederations:
     ) -> Updates:
         task, engine, recalls = request.task, self.engines[request.part], None
         if task.needs_recall:
-            hits = Hits().judge(engine.logits(task.theta), engine.rows, clients, task.plan)
-            recalls = task.plan.recall(hits[:, 0], hits[:, 1])
+            predict = engine.logits(task.theta)
+            recalls = estimated_recalls(predict, engine.rows, clients, task.plan, task.round)
         return Updates(
             clients=clients,
             weights=task.plan.weigh(row_weight, self.rows.layout.sizes_of(members), recalls),

@@ -124,10 +124,9 @@ class VectorizedEngine(InProcessEngine):
         counts = self.rows.label_counts(block.members) if plan.needs_own_counts else None
         constants = plan.loss_constants(counts, task.theta)
         rows = BlockRows(block, self.rows, plan.class_weights(counts), constants, task.theta)
-        deltas, losses, hits = kernel.train(
-            start, rows, task.round, plan, want_hits=task.needs_recall
+        deltas, losses, recalls = kernel.train(
+            start, rows, task.round, plan, want_recalls=task.needs_recall
         )
-        recalls = None if hits is None else plan.recall(hits[:, 0], hits[:, 1])
         row_weight = self.sizes[block.members] * rows.mean_weights
         n_rows = self.rows.layout.sizes_of(block.members)
         return Updates(

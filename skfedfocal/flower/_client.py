@@ -56,8 +56,9 @@ def make_client_app(
     The node's configuration should give the site's name as ``site``; without it the name is the
     node's number, which changes the order of sites and so the random streams.
 
-    What leaves the site: in round 0 names of columns, labels that occur and the number of rows, and
-    where the estimator needs them label counts and sums of columns; each round the model update,
+    What leaves the site: in round 0 names and types of columns, labels that occur and the number of
+    rows, and where the estimator needs them label counts and what its steps before the classifier
+    ask (sums of columns, numbers of rows by threshold or by value); each round the model update,
     what it counts and the mean training loss, and where asked for the recall or the validation
     loss; under secure sums instead of all but the first the masked values. Of an exception its
     type; what it says stays in the site's log.

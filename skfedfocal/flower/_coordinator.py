@@ -19,6 +19,7 @@ from torch import nn
 
 from skfedfocal._data.queries import Query, Sizes, settle
 from skfedfocal._estimators.base import BaseFederatedClassifier
+from skfedfocal._estimators.encoding import encoder_of, encoding_of, in_words
 from skfedfocal._estimators.scales import warn_if_unscaled
 from skfedfocal._module import module_name, takes_indices, widths
 from skfedfocal._module_check import check_module
@@ -40,7 +41,7 @@ from skfedfocal.flower._sites import (
 from skfedfocal.flower._units import Watch
 from skfedfocal.losses import Loss
 from skfedfocal.preprocessing._described import check_step, describe_step, takes_gaps, unfitted
-from skfedfocal.preprocessing._preparation import Table, learned, places_of
+from skfedfocal.preprocessing._preparation import Table, learn_from, learned, places_of
 from skfedfocal.privacy._aggregation import resolve_secure
 
 _POLL_SECONDS = 0.5
@@ -169,15 +170,22 @@ class Coordinator:
         data = None if None in digests else " ".join(map(str, digests))
         names = np.array([site.name for site in self.sites])
         engine = self._engine(classes, tuple(first["row_shape"]))
-        wanted = classifier.clients_per_round
-        check_cohorts(self.secure, engine.sizes, n_selected(wanted, len(names)), wanted)
+        wanted, n_sites = classifier.clients_per_round, len(names)
+        check_cohorts(self.secure, engine.sizes, n_selected(wanted, n_sites), wanted)
         before, prepared = getattr(classifier, "theta_", None), None
         try:
             prepared = self._prepare(engine)
             row_shape = engine.task["row_shape"]
+            engine.asked = Traffic()  # so far it was no part of the classifier's training
+            encoding = encoding_of(classifier, row_shape, dense=not engine.task["is_sparse"])
+            ask = self._asking(engine, first["columns"] if prepared is None else prepared[1])
+            encoder = encoder_of(classifier, encoding, row_shape[0], ask, go_on=go_on)
+            engine.task["encoder"] = encoder
+            known = classes, names, row_shape, data
+            setup = partial(Setup, *known, encoding=in_words(encoding), encoder=encoder)
             classifier._train_over(
                 partial(self._connect, engine),
-                partial(Setup, classes, names, row_shape, data, min_clients=self.min_clients),
+                partial(setup, min_clients=self.min_clients),
                 classifier.n_rounds,
                 go_on=go_on,
                 checkpoint=self.checkpoint,
@@ -188,7 +196,8 @@ class Coordinator:
                     "rows (a hash of them)": data,
                 },
             )
-            warn_if_unscaled(classifier.history_["loss"][0], len(classes))
+            loss = classifier.history_["loss"][0]
+            warn_if_unscaled(loss, len(classes), encoded=encoder is not None)
         except Unanswered as error:
             raise SiteError(f"Round 0 failed: {error}.") from error
         finally:
@@ -200,30 +209,35 @@ class Coordinator:
         if not self.before:
             return None
         names, dtypes = table_of(self.sites)
-        first = self.sites[0].facts
-        if len(first["row_shape"]) != 1:
-            raise TypeError(f"Steps before a classifier need a table; rows have shape {first}.")
+        if len(engine.task["row_shape"]) != 1:
+            shape = engine.task["row_shape"]
+            raise TypeError(f"Steps before a classifier need a table; rows have shape {shape}.")
         n_rows = sum(int(site.facts["n_rows"]) for site in self.sites)
         is_sparse = all(site.facts["is_sparse"] for site in self.sites)
         table = Table(names, dtypes, n_rows, is_sparse)
         whole = {"take": None, "dtype": table.dtype.str}
-        ask: Callable[[Query], NDArray[np.float64]] = engine.ask
-        if self.secure is None:  # else nobody sees a single site's sums
-            ask = Watch(engine.ask_each, [site.name for site in self.sites], names)
-        steps, nodes, out = settle(learned(Pipeline(self.before), table, [whole]), ask)
-        engine.task.update(steps=[whole, *nodes], row_shape=(len(out.dtypes),))
+        questions = learned(Pipeline(self.before), table, [whole])
+        steps, nodes, out = settle(questions, self._asking(engine, names))
+        engine.task.update(steps=[whole, *nodes], is_sparse=out.is_sparse)
+        engine.task["row_shape"] = (len(out.dtypes),)
         return [fitted for _, fitted in steps.steps], out.names
+
+    def _asking(self, engine: GridEngine, names: Any) -> Callable[[Query], NDArray[np.float64]]:
+        """How to ask about columns of these names."""
+        if self.secure is not None:  # nobody sees a single site's sums
+            return engine.ask
+        return Watch(engine.ask_each, [site.name for site in self.sites], names)
 
     def _connect(self, engine: GridEngine, setup: Setup, module: nn.Module) -> tuple[Engine, Loss]:
         kind = torch.int64 if takes_indices(module) else next(module.parameters()).dtype
-        probe = torch.zeros((2, *setup.row_shape), dtype=kind)
+        probe = torch.zeros((2, *setup.module_shape), dtype=kind)
         check_module(module, probe, len(setup.classes))
         engine.task["seed"] = setup.seed
         if self.classifier.early_stopping:
             engine.task["validation_fraction"] = float(self.classifier.validation_fraction)
             if self.secure is None:  # else it is known of all rows only
-                engine.extent = engine.ask_each(Sizes())  # of those left to train on
-        engine.asked = Traffic()  # so far it was no part of the classifier's training
+                # Of those left to train on; not counted, for in one process nobody asks that.
+                engine.extent = engine._answers(Sizes(), np.arange(len(self.sites)), None)
         return engine, self.classifier._resolve_loss()
 
     def _classes(self, go_on: bool) -> NDArray[Any]:
@@ -243,7 +257,7 @@ class Coordinator:
         if prepared is not None:
             fitted, names = prepared
             for (_, step), found in zip(self.before, fitted, strict=True):
-                _learn_from(step, found)
+                learn_from(step, found)
         self.classifier.n_features_in_ = row_shape[0]
         if names is not None:
             self.classifier.feature_names_in_ = np.array(names, object)
@@ -272,6 +286,8 @@ class Coordinator:
                 "steps": [],
                 "engine": settings.engine,
                 "seed": None,
+                "is_sparse": any(site.facts["is_sparse"] for site in self.sites),
+                "encoder": None,
                 "validation_fraction": None,
             },
             timeout=self.timeout,
@@ -330,14 +346,3 @@ def parts_of(estimator: Any) -> tuple[list[tuple[str, Any]], BaseFederatedClassi
             "over sites use FedFocalClassifier."
         )
     return before, classifier
-
-
-def _learn_from(step: Any, fitted: Any) -> None:
-    """Give a step what its fitted copy has learned."""
-    if isinstance(step, Pipeline):
-        step.steps = fitted.steps
-        return
-    params = {*step.get_params(deep=False), *fitted.get_params(deep=False)}
-    for name in [name for name in vars(step) if name.endswith("_") and name not in params]:
-        delattr(step, name)
-    vars(step).update({name: v for name, v in vars(fitted).items() if name not in params})

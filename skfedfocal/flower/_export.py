@@ -210,6 +210,15 @@ def submit(
         of its log.
     TimeoutError
         If it has not ended in time.
+
+    Examples
+    --------
+    With a SuperLink that the configuration calls "hospitals":
+
+    >>> from skfedfocal.flower import export_app, submit
+    >>> def train(model):
+    ...     export_app(model, "app", save_to="/srv/model.skf", sites=["north", "south"])
+    ...     return submit("app", "hospitals")
     """
     answer = _flwr("run", os.fspath(folder), superlink, "--format", "json")
     run_id = int(answer["run-id"])

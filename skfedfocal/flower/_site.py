@@ -25,6 +25,7 @@ from skfedfocal._indices import row_dtype
 from skfedfocal._local import LocalPlan
 from skfedfocal._module import build_module
 from skfedfocal._threads import one_thread
+from skfedfocal.encodings._encoder import RowEncoder
 from skfedfocal.engines import ENGINES, Engine, Failure, Model, Task, Updates
 from skfedfocal.engines._evaluate import ModelQuery
 
@@ -151,7 +152,8 @@ def answer(
     codes = None if task["classes"] is None else _codes(rows, task["classes"])
     train, held_out = _split(rows, codes, task)
     part = held_out if query.held_out and held_out is not None else train
-    return query.answers(PlainRows(rows.X, codes, rows.sample_weight, part), number)[0]
+    X = _prepared(rows, task)  # as those are that the classifier is given
+    return query.answers(PlainRows(X, codes, rows.sample_weight, part), number)[0]
 
 
 def train(
@@ -190,11 +192,9 @@ def train(
 
 def _engine(rows: SiteRows, task: Mapping[str, Any], theta: Tensor, module: Any) -> Engine:
     """The engine of `fit` with the site's rows, as those of the client of the task's number."""
-    classes, X = task["classes"], rows.X
-    for step in task["steps"]:
-        from skfedfocal.preprocessing._preparation import applied  # and with it much else
-
-        X = applied(step, X)
+    classes, X, encoder = task["classes"], _prepared(rows, task), task["encoder"]
+    if not (encoder is None or isinstance(encoder, RowEncoder)):
+        raise TypeError(f"{type(encoder).__name__} is no encoder of rows.")
     check_finite(X)
     if tuple(X.shape[1:]) != tuple(task["row_shape"]):
         raise ValueError(f"The rows have shape {X.shape[1:]}, no longer {task['row_shape']}.")
@@ -202,7 +202,7 @@ def _engine(rows: SiteRows, task: Mapping[str, Any], theta: Tensor, module: Any)
     net = build_module(
         module,
         task["hidden_layer_sizes"],
-        tuple(task["row_shape"]),
+        tuple(task["row_shape"]) if encoder is None else (encoder.n_outputs,),
         len(classes),
         int(task["seed"]),
     )
@@ -215,11 +215,21 @@ def _engine(rows: SiteRows, task: Mapping[str, Any], theta: Tensor, module: Any)
         if part is None:
             return None
         return FederatedRows(
-            X, codes, rows.sample_weight, part, len(classes), kind, torch.device("cpu")
+            X, codes, rows.sample_weight, part, len(classes), kind, torch.device("cpu"), encoder
         )
 
     make: Any = ENGINES[task["engine"]]
     return make(net, *map(rows_of, _split(rows, codes, task)))
+
+
+def _prepared(rows: SiteRows, task: Mapping[str, Any]) -> Any:
+    """The rows behind the steps before the classifier, once they are fitted."""
+    X = rows.X
+    for step in task["steps"]:
+        from skfedfocal.preprocessing._preparation import applied  # and with it much else
+
+        X = applied(step, X)
+    return X
 
 
 def _codes(rows: SiteRows, classes: NDArray[Any]) -> NDArray[np.int64]:

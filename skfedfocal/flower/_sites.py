@@ -14,7 +14,20 @@ from skfedfocal._version import __version__
 
 
 class SiteError(ValueError):
-    """Raised where the sites do not make a federation; names the site and what is wrong."""
+    """Raised where the sites do not make a federation; names the site and what is wrong.
+
+    Examples
+    --------
+    >>> from skfedfocal import FedFocalClassifier
+    >>> from skfedfocal.flower import SimulatedSites, SiteError, federate
+    >>> X, y = [[0.0], [1.0]], [0, 1]
+    >>> grid = SimulatedSites({"north": (X, y), "south": ([[0.0, 1.0]], [0])})
+    >>> try:
+    ...     federate(grid, FedFocalClassifier())
+    ... except SiteError as error:
+    ...     print("south" in str(error))
+    True
+    """
 
 
 @dataclass

@@ -12,9 +12,9 @@ from skfedfocal.losses._focal import (
     FocalLoss,
     SampleDependentFocalLoss,
     focal_gradient,
-    focal_log_posterior,
     focal_value,
 )
+from skfedfocal.losses._focal_posterior import focal_log_posterior
 from skfedfocal.losses._loss import Loss
 from skfedfocal.losses._margins import LDAMLoss, LogitAdjustedLoss
 
@@ -32,6 +32,7 @@ __all__ = [
     "focal_value",
 ]
 
+#: The losses by the names that estimators take.
 LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropyLoss,
     "focal": FocalLoss,

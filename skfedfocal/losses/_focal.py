@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from skfedfocal._sklearn import Interval, InvalidParameterError
+from skfedfocal.losses._focal_posterior import focal_decision, focal_log_posterior
 from skfedfocal.losses._loss import (
     Loss,
     against_others,
-    finite,
-    log_softmax,
+    in_rows,
     stable_softplus,
-    with_room,
 )
 
 
@@ -119,6 +118,15 @@ class FocalLoss(Loss):
         if shift is None:
             return focal_log_posterior(logits, gamma)
         return focal_log_posterior(logits + shift, gamma, -shift)
+
+    def decide(self, logits: Tensor, constants: Tensor | None = None) -> Tensor:
+        if self.keeps_order:
+            return logits.argmax(-1)
+        flat, by_row = in_rows(logits, constants)
+        shift, gamma = self._shift_and_gamma(flat, by_row)
+        if shift is None or isinstance(gamma, Tensor) or logits.shape[-1] == 2:
+            return super().decide(logits, constants)  # the map of two classes is cheap
+        return focal_decision(flat, gamma, shift).view(logits.shape[:-1])
 
     def gamma_by_class(self, like: Tensor) -> float | Tensor:
         """Gamma as one number, or of each class for logits (..., n_classes) like these."""
@@ -284,64 +292,3 @@ def focal_gradient(logits: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Te
 
 def _is_one(gamma: float | Tensor) -> bool:
     return not isinstance(gamma, Tensor) and gamma == 1
-
-
-def focal_log_posterior(
-    logits: Tensor, gamma: float | Tensor, shift: Tensor | None = None
-) -> Tensor:
-    """Log of the class posterior whose focal minimiser has these logits.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (..., n_classes)
-        What the module puts out.
-    gamma : float or Tensor that broadcasts with logits
-        Focusing parameter, of each class where there are several.
-    shift : Tensor that broadcasts with logits, default=None
-        Log of the factors that take the posterior to another population.
-
-    Returns
-    -------
-    log_posterior : Tensor of shape (..., n_classes)
-        Finite for every finite logit.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skfedfocal.losses import focal_log_posterior
-    >>> focal_log_posterior(torch.tensor([[2.0, 0.0]]), 2.0).exp()  # softmax: 0.88
-    tensor([[0.9955, 0.0045]])
-    """
-    dtype, logits = logits.dtype, with_room(logits)
-    if logits.shape[-1] == 2 and not isinstance(gamma, Tensor):
-        return finite(_binary_log_posterior(logits, gamma, shift), dtype)
-    top = logits.argmax(-1, keepdim=True)
-    others = against_others(logits, top.squeeze(-1))[0].unsqueeze(-1)
-    log_q = logits - logits.gather(-1, top) - stable_softplus(others)
-    q = log_q.exp()
-    log_not_q = torch.log1p(-q)
-    ratio = -log_q * q / (1 - q)
-    # Only the largest class can be so near to 1 that these lose their digits.
-    log_not_q.scatter_(-1, top, -stable_softplus(-others))
-    near_one = others < -30  # there softplus(d) = exp(d) to double precision
-    bounded = others.clamp(min=-30)
-    largest = torch.where(near_one, 1.0, stable_softplus(bounded) * torch.exp(-bounded))
-    ratio.scatter_(-1, top, largest)
-    posterior = log_q - gamma * log_not_q - torch.log1p(gamma * ratio)
-    return finite(log_softmax(posterior if shift is None else posterior + shift), dtype)
-
-
-def _binary_log_posterior(logits: Tensor, gamma: float, shift: Tensor | None) -> Tensor:
-    """The same for two classes, from their log-odds, which costs a fraction."""
-    odds = logits[..., 1] - logits[..., 0]
-    lead = odds.abs()
-    tail = torch.exp(-lead)
-    log_loss = torch.log1p(tail)  # of the class ahead; that of the other is larger by the lead
-    # -q log q / (1 - q) for both
-    ahead = torch.where(tail > 1e-18, log_loss / tail, 1.0)
-    behind = (lead + log_loss) * tail
-    lead = (1 + gamma) * lead + torch.log1p(gamma * behind) - torch.log1p(gamma * ahead)
-    posterior = torch.copysign(lead, odds)
-    if shift is not None:
-        posterior += shift[..., 1] - shift[..., 0]
-    return torch.stack((-stable_softplus(posterior), -stable_softplus(-posterior)), -1)

@@ -93,7 +93,7 @@ class Loss(Component):
         self, logits: Tensor, y: Tensor, constants: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Loss of each row and its derivative by the logits, of shapes (...), (..., n_classes)."""
-        flat, constants = _in_rows(logits, constants)
+        flat, constants = in_rows(logits, constants)
         with torch.enable_grad():
             leaf = flat.detach().requires_grad_()
             rows = self(leaf, y.reshape(-1), constants)
@@ -108,7 +108,7 @@ class Loss(Component):
         """Most probable class of each row; the posterior is mapped only where it could differ."""
         if self.keeps_order:
             return logits.argmax(-1)
-        flat, constants = _in_rows(logits, constants)
+        flat, constants = in_rows(logits, constants)
         return self.log_posterior(flat, constants).argmax(-1).view(logits.shape[:-1])
 
     def decision_prior(self, prior: np.ndarray) -> np.ndarray:
@@ -119,7 +119,7 @@ class Loss(Component):
         return prior
 
 
-def _in_rows(logits: Tensor, constants: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def in_rows(logits: Tensor, constants: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Rows of several clients as one table, and constants (n_constants,) or by row."""
     if constants is not None and constants.ndim > 1:
         constants = constants.expand(*logits.shape[:-1], -1).reshape(-1, constants.shape[-1])

@@ -25,6 +25,7 @@ from skfedfocal.preprocessing._described import (
     as_federated,
     describe_step,
     finish_columns,
+    one_row,
     rebuild_step,
 )
 
@@ -212,6 +213,7 @@ def _side_by_side(step: ColumnTransformer, table: Table, path: list[Node]) -> Le
     if step.transformer_weights is not None:
         raise TypeError("transformer_weights of a ColumnTransformer have no form over sites")
     n_columns, taken = len(table.dtypes), set()
+    one_row(table.names, n_columns)  # what is missing is found before anyone is asked
     ways, fitted, blocks, tables = [], {}, [], []
     for name, part, columns in step.transformers:
         places = places_of(columns, table)
@@ -276,3 +278,14 @@ def _without_names(node: Node) -> Node:
     """As clients use it: on arrays."""
     state = {name: v for name, v in node["state"].items() if name != "feature_names_in_"}
     return {**node, "state": state, "output": {}}
+
+
+def learn_from(step: Any, fitted: Any) -> None:
+    """Give a step what its fitted copy has learned."""
+    if isinstance(step, Pipeline):
+        step.steps = fitted.steps
+        return
+    params = {*step.get_params(deep=False), *fitted.get_params(deep=False)}
+    for name in [name for name in vars(step) if name.endswith("_") and name not in params]:
+        delattr(step, name)
+    vars(step).update({name: v for name, v in vars(fitted).items() if name not in params})

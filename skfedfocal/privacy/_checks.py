@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skfedfocal._disclosure import LABEL_COUNTS, RECALLS, SINGLE_UPDATES, VALIDATION_LOSS
+from skfedfocal._disclosure import (
+    COLUMN_SUMS,
+    LABEL_COUNTS,
+    RECALLS,
+    SINGLE_UPDATES,
+    VALIDATION_LOSS,
+)
 
 _COUNTED = "federated"  # class weights and losses from label counts summed over clients
 _FEW_CLIENTS = 30
@@ -17,6 +23,9 @@ _UNCOVERED = {
     LABEL_COUNTS: "it tells the server each client's label counts; set selection='uniform'",
     VALIDATION_LOSS: "a validation loss each round has no noise; set early_stopping=False, and "
     "n_rounds to what the budget allows",
+    COLUMN_SUMS: "it tells the server sums of columns, which have no noise; set "
+    "numeric_encoding='auto', which then does nothing, and scale columns by what is known of them "
+    "without the rows",
     SINGLE_UPDATES: "it needs single updates, while the noise is on their sum; set "
     "aggregation='mean', or protect rows with ExampleLevelDP(trust='local'), where each client "
     "adds noise of its own",

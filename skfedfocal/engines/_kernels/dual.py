@@ -66,7 +66,7 @@ class DualKernel(MLPKernel):
         round_: int,
         plan: LocalPlan,
         *,
-        want_hits: bool,
+        want_recalls: bool,
     ) -> tuple[Deltas, NDArray[np.float64], NDArray[np.float64] | None]:
         m, biased = len(rows.block.members), self.linears[0].bias is not None
         first, others = start[: 1 + biased], start[1 + biased :]
@@ -75,16 +75,15 @@ class DualKernel(MLPKernel):
         memory = self._memory_of_a_block()
         x = rows.by_client(column, memory).flatten(2)
         z = nn.functional.linear(x.flatten(0, 1), *first).view(m, -1, self.width)
-        hits = None
-        if want_hits:  # the first layer's outputs are there already
-            decided = self._decisions(z.clone(), others, rows.constants, plan)
-            hits = rows.hits_among(decided, column)
+        recalls = None
+        if want_recalls:  # the first layer's outputs are there already
+            recalls = self._recalls(z, others, rows, column, plan)
         steps = memory.tensor("steps", tuple(z.shape), z.dtype, z.device)
         steps.zero_()  # -lr times the derivatives
         losses = self._steps(x, z, steps, rest, rows, column, plan)
         deltas = DualDeltas(x, steps, biased, StackedDeltas(rest, others) if rest else None)
         weakref.finalize(deltas, self._free.append, memory)
-        return deltas, losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan), hits
+        return deltas, losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan), recalls
 
     def _memory_of_a_block(self) -> Memory:
         try:
@@ -118,15 +117,24 @@ class DualKernel(MLPKernel):
             losses[:k] += self._rest(out, layers, batch, plan, steps[:k, here])
         return losses
 
-    def _decisions(
-        self, z: Tensor, rest: list[Tensor], constants: Tensor | None, plan: LocalPlan
-    ) -> Tensor:
-        """Classes that the start decides for, (m, r), from its first layer's outputs (m, r, h)."""
+    def _recalls(
+        self,
+        z: Tensor,
+        rest: list[Tensor],
+        rows: BlockRows,
+        column: NDArray[np.int64],
+        plan: LocalPlan,
+    ) -> NDArray[np.float64]:
+        """The clients' recalls of the start, from its first layer's outputs (m, r, h)."""
+        sample = rows.recall_sample(plan)
+        at = sample.owner * z.shape[1] + rows.columns(sample.index, column)
+        z = z.flatten(0, 1).index_select(0, torch.from_numpy(at).to(z.device))
+        constants = rows.constants
         for i, (weight, bias) in enumerate(self.pairs(rest, 1)):
             z = nn.functional.linear(self.activate(i, z), weight, bias)
         if constants is not None and constants.ndim == 2:
-            constants = constants[:, None]
-        return plan.loss.decide(z, constants)
+            constants = constants[torch.from_numpy(sample.owner).to(z.device)]
+        return sample.recalls(plan.loss.decide(z, constants).cpu().numpy())
 
     def _rest(
         self, out: Tensor, layers: Sequence[Layer], batch: Batch, plan: LocalPlan, steps: Tensor

@@ -85,19 +85,18 @@ class Kernel(ABC):
         round_: int,
         plan: LocalPlan,
         *,
-        want_hits: bool,
+        want_recalls: bool,
     ) -> tuple[Deltas, NDArray[np.float64], NDArray[np.float64] | None]:
         """Local epochs of a block from parameters (*shape).
 
-        Returns the updates, the mean losses, and where wanted the rows by class that the start
-        gets right, and all, (m, 2, n_classes).
+        Returns the updates, the mean losses, and where wanted the clients' recalls of the start.
         """
-        m, hits = len(rows.block.members), None
-        if want_hits:
-            hits = rows.hits(lambda x: self.predict(start, x), plan)
+        m, recalls = len(rows.block.members), None
+        if want_recalls:
+            recalls = rows.recalls(lambda x: self.predict(start, x), plan)
         stacks = [self.copies(p, m) for p in start]
         losses = self.train_stacks(stacks, start, rows, round_, plan)
-        return StackedDeltas(stacks, start), losses, hits
+        return StackedDeltas(stacks, start), losses, recalls
 
     def train_stacks(
         self,

@@ -84,6 +84,15 @@ class SerialKernel(Kernel):
         )
         return (losses @ batch.weight[0])[None], [g[None] for g in gradients]
 
+    def predict(self, params: list[Tensor], x: Tensor) -> Tensor:
+        if not (self.channels_last and x.ndim == 4):
+            return super().predict(params, x)
+        self.replica.eval()
+        for leaf, value in zip(self.leaves, params, strict=True):
+            leaf.data = self.copies(value, 1)[0]
+        with torch.no_grad():
+            return self.replica(x.contiguous(memory_format=torch.channels_last))
+
     @property
     def has_row_norms(self) -> bool:
         return not self.stochastic

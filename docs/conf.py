@@ -1,0 +1,149 @@
+"""The site, which `make docs` builds: pages of this folder, the gallery and the API reference."""
+
+import importlib
+import inspect
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ["MPLBACKEND"] = "Agg"
+
+import skfedfocal
+
+# Of the exporter to ONNX, which names each package that it could have used.
+logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+
+project = "skfedfocal"
+author = "the skfedfocal developers"
+copyright = author
+version = release = skfedfocal.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "_templates", "**/README.md"]
+templates_path = ["_templates"]
+default_role = "autolink"  # `name` in a docstring: a link where there is such an object
+highlight_language = "none"  # of blocks that name none
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+# -- API reference: what the public modules export, and nothing else ----------------------------
+
+PUBLIC_MODULES = {
+    "skfedfocal": "the classifiers",
+    "skfedfocal.losses": "what is minimised",
+    "skfedfocal.strategies": "the server's step",
+    "skfedfocal.aggregation": "many updates into one",
+    "skfedfocal.selection": "who takes part in a round",
+    "skfedfocal.partition": "rows over clients, for experiments",
+    "skfedfocal.preprocessing": "what stands before a classifier",
+    "skfedfocal.metrics": "scores by client",
+    "skfedfocal.describe": "what rows the clients have",
+    "skfedfocal.display": "pictures",
+    "skfedfocal.datasets": "whole federations",
+    "skfedfocal.privacy": "what may be learnt of rows and clients",
+    "skfedfocal.flower": "training over sites",
+}
+
+
+def is_own(kind, name):
+    """Whether a member is documented here: not private, nor inherited from elsewhere."""
+    if name.startswith("_"):
+        return False
+    for base in kind.__mro__:
+        if name in vars(base):
+            found = vars(base)[name]
+            of_sklearn = type(found).__module__.startswith("sklearn.")  # set_fit_request and such
+            return bool(
+                base.__module__.startswith("skfedfocal.") and found.__doc__ and not of_sklearn
+            )
+    return False
+
+
+def is_method(kind, name):
+    member = inspect.getattr_static(kind, name)
+    return inspect.isroutine(member) or isinstance(member, classmethod | staticmethod)
+
+
+def own_methods(kind):
+    return [name for name in dir(kind) if is_own(kind, name) and is_method(kind, name)]
+
+
+public = {name: sorted(importlib.import_module(name).__all__) for name in PUBLIC_MODULES}
+autosummary_context = {
+    "titles": PUBLIC_MODULES,
+    "public": public,
+    "own_methods": {
+        f"{module}.{name}": own_methods(found)
+        for module, names in public.items()
+        for name in names
+        if inspect.isclass(found := getattr(importlib.import_module(module), name))
+    },
+}
+autosummary_generate = True
+autosummary_imported_members = True
+autodoc_typehints = "none"  # numpydoc's sections have them
+toc_object_entries_show_parents = "hide"
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+# -- gallery -------------------------------------------------------------------------------------
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "backreferences_dir": "gallery/backreferences",
+    "doc_module": ("skfedfocal",),
+    "reference_url": {"skfedfocal": None},
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "copyfile_regex": r".*\.svg",
+    "min_reported_time": 1e9,
+    "show_memory": False,
+    "remove_config_comments": True,
+    "download_all_examples": False,
+}
+
+# -- theme ---------------------------------------------------------------------------------------
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skfedfocal"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_sidebars = {"index": [], "faq": [], "pitfalls": []}
+html_theme_options = {
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "header_links_before_dropdown": 6,
+    "show_toc_level": 2,
+    "show_prev_next": False,
+    "show_nav_level": 1,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_show_sourcelink = False
+
+
+# -- docstrings -----------------------------------------------------------------------------------
+
+
+def escape_underscores(app, what, name, obj, options, lines):
+    """`shape (n_features_in_,)` in a type is no link to a target of that name."""
+    for i, line in enumerate(lines):
+        if re.match(r"\s*\*{0,2}\w+(, \w+)* : ", line):
+            lines[i] = re.sub(r"(?<=\w)_(?=[,)])", r"\_", line)
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", escape_underscores, priority=400)  # before numpydoc's

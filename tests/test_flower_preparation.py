@@ -1,5 +1,9 @@
 """Steps before a classifier over sites: as in one process, bit for bit; and tables that differ."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +27,7 @@ from skfedfocal.flower import (
     read_export,
 )
 from skfedfocal.flower._messages import read_facts
+from skfedfocal.flower._table import Table
 from skfedfocal.preprocessing import (
     FederatedMaxAbsScaler,
     FederatedMinMaxScaler,
@@ -272,12 +277,56 @@ def test_a_column_without_a_value_at_one_site(hospitals):
 
 
 class Eavesdropper(SimulatedSites):
-    """Keeps what sites answer."""
+    """Keeps what sites are asked and what they answer."""
+
+    def push_messages(self, messages):
+        messages = list(messages)
+        self.__dict__.setdefault("seen", []).extend(messages)
+        return super().push_messages(messages)
 
     def _answer(self, message):
         reply = super()._answer(message)
         self.__dict__.setdefault("replies", []).append(reply)
         return reply
+
+
+def test_names_of_columns_need_pandas_at_the_server_before_anyone_is_asked(hospitals, monkeypatch):
+    frame, y, site = hospitals
+    columns = list(frame)
+    tables = {
+        name: (Table([frame.loc[site == name, c].to_numpy() for c in columns], columns), labels)
+        for name, (_, labels) in by_site(frame, y, site).items()
+    }
+    grid = Eavesdropper(tables)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="needs pandas"):
+        federate(grid, make_pipeline(preparation(), classifier()))
+    assert not any("answer" in read_facts(r.content["facts"]) for r in grid.replies)
+
+
+def test_a_site_that_has_just_started_knows_the_questions(hospitals):
+    """Each message comes to a process of its own, which has imported no more than the app does."""
+    frame, y, site = hospitals
+    grid = Eavesdropper(by_site(frame, y, site))
+    federate(grid, make_pipeline(preparation(), classifier()))
+    texts = {m.content["task"]["json"] for m in grid.seen if "query" in m.metadata.message_type}
+    assert any("PrefixCounts" in text for text in texts)
+    code = (
+        "import json, sys\n"
+        "from skfedfocal.flower import make_client_app\n"
+        "from skfedfocal.flower._messages import read_facts\n"
+        "assert 'skfedfocal.preprocessing' not in sys.modules\n"
+        "for text in json.load(sys.stdin):\n"
+        "    print(type(read_facts({'json': text}).get('query')).__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(sorted(texts)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) >= {"Behind", "LabelCounts"}
 
 
 def test_sites_say_sums_and_no_rows(hospitals):

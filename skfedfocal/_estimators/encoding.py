@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skfedfocal._data.queries import Query, settle
 from skfedfocal._training.parts import encoding_wanted
-from skfedfocal.encodings import NumericEncoding, StandardIfUnscaled
+from skfedfocal.encodings import NumericEncoding, StandardIfUnscaled, resolve_encoding
 from skfedfocal.encodings._encoder import RowEncoder
 
 
@@ -70,7 +70,8 @@ def encoder_of(
     if not go_on:
         return None if encoding is None else settle(encoding.questions(n_features), ask)
     before, now = estimator.encoding_, in_words(encoding)
-    if before != now:
+    auto = type(resolve_encoding(estimator.numeric_encoding)) is StandardIfUnscaled
+    if before != now and not (auto and None in (before, now)):  # else privacy differs: said later
         raise ValueError(
             f"numeric_encoding came to {before} when the training began, and now comes to {now}; "
             "use the same, or fit anew, without warm_start."

@@ -36,7 +36,10 @@ def write_facts(value: Any) -> ConfigRecord:
 
 def read_facts(record: Any) -> Any:
     """The value of `write_facts`."""
-    return from_plain(json.loads(record["json"]))
+    text = record["json"]
+    if '"Behind"' in text:  # questions of a room that a site loads only where it is asked by it
+        import skfedfocal.preprocessing._preparation  # noqa: F401
+    return from_plain(json.loads(text))
 
 
 def read_plan(described: dict[str, Any]) -> LocalPlan:

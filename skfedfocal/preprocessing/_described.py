@@ -205,7 +205,7 @@ def finish_columns(
     if not isinstance(rest, str):
         rest = _Width(widths["remainder"]) if "remainder" in fitted else "drop"
     like = ColumnTransformer(**params | {"transformers": branches, "remainder": rest})
-    like.fit(_one_row(names, n_features))
+    like.fit(one_row(names, n_features))
     vars(step).update({name: v for name, v in vars(like).items() if name not in params})
     step.transformers_ = [
         (name, fitted.get(name, part), columns) for name, part, columns in like.transformers_
@@ -234,13 +234,17 @@ def _width(step: ColumnTransformer, name: str) -> int:
     return place.stop - place.start
 
 
-def _one_row(names: list[str] | None, n_features: int) -> Any:
-    """A table with a row of zeros, with names where something is there that can have them."""
+def one_row(names: list[str] | None, n_features: int) -> Any:
+    """A table of a row of zeros; ImportError where it has names and there is no pandas."""
     row = np.zeros((1, n_features))
     if names is None:
         return row
-    import pandas as pd  # which fits by name need
-
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(
+            "A ColumnTransformer of columns with names needs pandas: pip install pandas"
+        ) from error
     return pd.DataFrame(row, columns=names)
 
 

@@ -25,6 +25,7 @@ from skfedfocal.preprocessing._described import (
     as_federated,
     describe_step,
     finish_columns,
+    one_row,
     rebuild_step,
 )
 
@@ -212,6 +213,7 @@ def _side_by_side(step: ColumnTransformer, table: Table, path: list[Node]) -> Le
     if step.transformer_weights is not None:
         raise TypeError("transformer_weights of a ColumnTransformer have no form over sites")
     n_columns, taken = len(table.dtypes), set()
+    one_row(table.names, n_columns)  # what is missing is found before anyone is asked
     ways, fitted, blocks, tables = [], {}, [], []
     for name, part, columns in step.transformers:
         places = places_of(columns, table)

@@ -28,16 +28,29 @@ def mlp(n_features: int, n_classes: int, hidden_layer_sizes: Any, seed: int) -> 
     """
     all_widths = [n_features, *widths(hidden_layer_sizes), n_classes]
     generator = torch.Generator().manual_seed(seed)
-    gain = nn.init.calculate_gain("leaky_relu", math.sqrt(5))  # nn.Linear's own
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(all_widths):
-        linear = nn.utils.skip_init(nn.Linear, n_in, n_out, device="cpu")
-        bounds = math.sqrt(3) * gain / math.sqrt(n_in), 1 / math.sqrt(n_in)
-        with torch.no_grad():
-            for parameter, bound in zip(linear.parameters(), bounds, strict=True):
-                parameter.uniform_(-bound, bound, generator=generator)
-        layers += [linear, nn.ReLU()]
+        layers += [_linear(n_in, n_out, generator), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer whose values are drawn from a generator.
+
+    Its constructor would draw from the process's; and `torch.nn.utils.skip_init`, which goes around
+    that, imports a computer algebra system: a third of a second of the first fit.
+    """
+    linear = nn.Linear.__new__(nn.Linear)
+    nn.Module.__init__(linear)
+    linear.in_features, linear.out_features = n_in, n_out
+    gain = nn.init.calculate_gain("leaky_relu", math.sqrt(5))  # nn.Linear's own
+    bounds = math.sqrt(3) * gain / math.sqrt(n_in), 1 / math.sqrt(n_in)
+    for name, shape, bound in zip(
+        ("weight", "bias"), ((n_out, n_in), (n_out,)), bounds, strict=True
+    ):
+        values = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+        setattr(linear, name, nn.Parameter(values))
+    return linear
 
 
 def widths(hidden_layer_sizes: Any) -> tuple[int, ...]:

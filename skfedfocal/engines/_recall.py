@@ -58,15 +58,14 @@ class RecallSample:
         counts = np.bincount(cells, by_row, n_cells).astype(np.float64)
         share = plan.recall_shares(counts.reshape(n_clients, n_classes))
         size = plan.recall_rows
-        # What is a whole number but for rounding is taken for it, and so alike by every engine.
-        wanted = np.ceil(size * share * (1 - 1e-9)).astype(np.int64)
-        wanted[n_rows.reshape(share.shape).sum(1) <= size] = size
-        taken = np.minimum(n_rows, wanted.ravel())
-        short = cells.astype(np.uint16) if n_cells < 1 << 16 else cells  # is sorted by counting
-        order = np.argsort(short, kind="stable")
-        cell = np.repeat(np.arange(n_cells), taken)
-        before = np.cumsum(n_rows) - n_rows - (np.cumsum(taken) - taken)
-        index = order[np.arange(len(cell)) + before[cell]]
+        of_client = n_rows.reshape(share.shape).sum(1)
+        index, cell = np.arange(len(cells)), cells
+        if (of_client > size).any():
+            # What is a whole number but for rounding is taken for it, and so alike by every engine.
+            wanted = np.ceil(size * share * (1 - 1e-9)).astype(np.int64)
+            wanted[of_client <= size] = size
+            index = _first_of_each(cells, n_rows, np.minimum(n_rows, wanted.ravel()))
+            cell = cells[index]
         total = np.bincount(cell, by_row[index], n_cells)
         weight = by_row[index] * share.ravel()[cell] / total[cell]
         return cls(index, cell // n_classes, cell % n_classes, weight, n_clients)
@@ -75,6 +74,17 @@ class RecallSample:
         """Recalls (m,) from the classes that a model decides for, (n,); 1 where no row weighs."""
         missed = self.weight * (decided != self.labels)
         return np.maximum(1 - np.bincount(self.owner, missed, self.n_clients), 0)
+
+
+def _first_of_each(
+    cells: NDArray[np.int64], n_rows: NDArray[np.int64], taken: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Ascending places of the first so many rows of each cell."""
+    short = cells.astype(np.uint16) if len(n_rows) < 1 << 16 else cells  # is sorted by counting
+    order = np.argsort(short, kind="stable")
+    before = np.cumsum(n_rows) - n_rows - (np.cumsum(taken) - taken)
+    places = np.arange(taken.sum()) + np.repeat(before, taken)
+    return np.sort(order[places])
 
 
 def estimated_recalls(

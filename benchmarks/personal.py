@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.page import render, table
+from benchmarks.quality.measures import balanced_accuracy
 from benchmarks.quality.sets import SETS, Scenario
 from skfedfocal import FedFocalClassifier, PersonalizedClassifier
 
@@ -48,11 +49,6 @@ REPEATS = {"heart": 4, "heart_severity": 4, "thyroid": 4}  # of few clients, or 
 
 GLOBAL, OWN, ALONE = "global model", "own models", "own rows alone"
 WAYS = (GLOBAL, OWN, ALONE)
-
-
-def scored(y: NDArray[Any], predicted: NDArray[Any]) -> float:
-    """Mean recall of the classes that there are."""
-    return float(np.mean([(predicted[y == c] == c).mean() for c in np.unique(y)]))
 
 
 def classifier(of: Scenario, seed: int) -> FedFocalClassifier:
@@ -94,8 +90,8 @@ def measured(name: str, data: Path, seed: int) -> list[dict[str, Any]]:
         labels = {GLOBAL: model.predict(rows), OWN: model.predict(rows, clients=ids)}
         for way, posterior in likely.items():
             right = float((model.classes_[posterior.argmax(1)] == y).mean())
-            found[way].append((scored(y, labels[way]), right))
-        found[ALONE].append((scored(y, by_alone), np.nan))
+            found[way].append((balanced_accuracy(y, labels[way]), right))
+        found[ALONE].append((balanced_accuracy(y, by_alone), np.nan))
     records = []
     for way, scores in found.items():
         balanced, right = 100 * np.array(scores).T

@@ -233,6 +233,11 @@ def _as_given(clients: list[Any] | tuple[Any, ...]) -> NDArray[Any]:
     return np.fromiter(clients, object, len(clients))
 
 
+def id_key(client: Any) -> tuple[bool, Any]:
+    """An id as a dict tells it from others: 1 == True, but not as ids."""
+    return isinstance(client, bool | np.bool_), client
+
+
 def is_missing(value: Any) -> bool:
     try:
         return value is None or bool(value != value)
@@ -262,7 +267,7 @@ def _factorize(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Distinct values in order of first appearance, and the place of each value among them."""
     if values.dtype.kind == "O":  # need not be sortable
         seen: dict[Any, int] = {}
-        keys = ((isinstance(v, bool | np.bool_), v) for v in values)  # 1 == True, but not as ids
+        keys = map(id_key, values)
         codes = np.fromiter((seen.setdefault(k, len(seen)) for k in keys), np.int64, len(values))
         unique = np.empty(len(seen), object)
         unique[:] = [value for _, value in seen]

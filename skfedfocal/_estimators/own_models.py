@@ -72,8 +72,3 @@ def ask(model: Any, method: str, X: Any, class_prior: Any = None) -> NDArray[Any
         return getattr(model, method)(X)
     own = isinstance(class_prior, str) and class_prior == "client"
     return model.predict_posterior(X, "population" if own else class_prior)
-
-
-def key(client: Any) -> tuple[bool, Any]:
-    """Ids as a dict tells them apart: 1 and True are two."""
-    return isinstance(client, bool | np.bool_), client

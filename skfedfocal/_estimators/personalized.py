@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import recall_score
 from sklearn.utils import _safe_indexing, check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from skfedfocal._data.clients import ClientLayout, id_column
+from skfedfocal._data.clients import ClientLayout, id_column, id_key
 from skfedfocal._data.columns import as_table
 from skfedfocal._data.inputs import as_before_on_error, as_rows, plain
 from skfedfocal._data.rows import FederatedRows
@@ -24,10 +23,10 @@ from skfedfocal._estimators.handing_on import hand_on
 from skfedfocal._estimators.own_models import (
     ask,
     checked_shares,
-    key,
     own_priors,
     tuning_of,
 )
+from skfedfocal._estimators.prediction import balanced_accuracy
 from skfedfocal._estimators.rows import checked_rows, encoded, rows_for
 from skfedfocal._sklearn import HasMethods, Interval, _fit_context
 from skfedfocal._steps import last_step, to_last_step, with_last_step
@@ -320,11 +319,7 @@ default="client"
         score : float
             Between 0 and 1.
         """
-        predicted = self.predict(X, clients)
-        present = np.unique(np.asarray(y))
-        return float(
-            recall_score(y, predicted, labels=present, average="macro", sample_weight=sample_weight)
-        )
+        return balanced_accuracy(y, self.predict(X, clients), sample_weight)
 
     def client_estimator(self, client: Any) -> Any:
         """The fitted estimator as a client has it, to be handed over to that client.
@@ -341,7 +336,7 @@ default="client"
             unknown client the global one.
         """
         check_is_fitted(self)
-        number = self._numbers().get(key(client))
+        number = self._numbers().get(id_key(client))
         if number is None:
             return self.estimator_
         return with_last_step(self.estimator_, self._models(number))
@@ -407,7 +402,7 @@ default="client"
         answer: Any = None
         for place, client in enumerate(layout.ids):
             rows = layout.rows(np.arange(layout.offsets[place], layout.offsets[place + 1]))
-            model = self._models(numbers.get(key(client)))
+            model = self._models(numbers.get(id_key(client)))
             part = ask(model, method, _safe_indexing(X, rows), *given)
             if answer is None:
                 answer = np.empty((X.shape[0], *part.shape[1:]), part.dtype)
@@ -415,7 +410,7 @@ default="client"
         return answer
 
     def _numbers(self) -> dict[Any, int]:
-        return {key(client): number for number, client in enumerate(self.clients_)}
+        return {id_key(client): number for number, client in enumerate(self.clients_)}
 
     def _models(self, number: int | None) -> Any:
         """The classifier as a client has it; the global one for none."""

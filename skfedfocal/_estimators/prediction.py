@@ -165,13 +165,7 @@ default="population"
         score : float
             Between 0 and 1.
         """
-        from sklearn.metrics import recall_score  # half of this package's own import time
-
-        predicted = self.predict(X)
-        present = np.unique(np.asarray(y))
-        return float(
-            recall_score(y, predicted, labels=present, average="macro", sample_weight=sample_weight)
-        )
+        return balanced_accuracy(y, self.predict(X), sample_weight)
 
     @property
     def module_(self) -> nn.Module:
@@ -295,6 +289,16 @@ default=None
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "theta_")
+
+
+def balanced_accuracy(y: Any, predicted: NDArray[Any], sample_weight: Any = None) -> float:
+    """The mean of the recalls of the classes in y."""
+    from sklearn.metrics import recall_score  # half of this package's own import time
+
+    present = np.unique(np.asarray(y))
+    return float(
+        recall_score(y, predicted, labels=present, average="macro", sample_weight=sample_weight)
+    )
 
 
 def _log(prior: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -248,7 +248,7 @@ class PrivateTraining:
         assert isinstance(engine, SecureEngine)
         assert self.n_colluders is not None
         assert self.mechanism.n_honest is not None
-        engine.inner = MaskedNoiseEngine(engine.inner, self.plan.step, seed)
+        engine.within = MaskedNoiseEngine(engine.within, self.plan.step, seed)
         engine.weights_alike = True
         needed = self.mechanism.n_honest + self.n_colluders
         return MaskedSumEngine(engine, self.plan.step, needed)

@@ -14,59 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._data.queries import Query
-from skfedfocal.engines._engine import (
-    Engine,
-    Failure,
-    Model,
-    Task,
-    TooFewClients,
-    Traffic,
-    Updates,
-)
+from skfedfocal.engines._around import EngineAround
+from skfedfocal.engines._engine import Engine, Failure, Model, Task, TooFewClients, Updates
 from skfedfocal.engines._private import CLIENT, SERVER
 from skfedfocal.privacy._clipping import clip_factors
 from skfedfocal.privacy._plan import PrivateStep
 
 
-class _Around(Engine):
-    """An engine around one, whose clients and whose traffic are its own."""
-
-    def __init__(self, within: Engine):
-        self.within = within
-
-    @property
-    def way(self) -> str:  # type: ignore[override]
-        """How clients are trained, in words."""
-        return self.within.way
-
-    @property
-    def asked(self) -> Traffic:
-        """What questions and masks have cost since somebody last looked."""
-        return self.within.asked
-
-    @asked.setter
-    def asked(self, value: Traffic) -> None:
-        self.within.asked = value
-
-    @property
-    def sizes(self) -> NDArray[np.float64]:
-        return self.within.sizes
-
-    @property
-    def n_rows(self) -> NDArray[np.float64]:
-        return self.within.n_rows
-
-    @property
-    def clips_rows(self) -> bool:
-        return self.within.clips_rows
-
-    def _answers(
-        self, query: Query, clients: NDArray[np.int64], model: Model | None
-    ) -> NDArray[np.float64]:
-        return self.within._answers(query, clients, model)
-
-
-class NoisySumEngine(_Around):
+class NoisySumEngine(EngineAround):
     """An engine that shows of the engine within one sum of all replies, with noise.
 
     Parameters
@@ -135,7 +90,7 @@ class NoisySumEngine(_Around):
         return max(shares, self.step.total.server_noise, self.least_noise)
 
 
-class MaskedNoiseEngine(_Around):
+class MaskedNoiseEngine(EngineAround):
     """What clients do before they send to a secure sum.
 
     All weigh 1. Where rows are protected, the noise is in their steps; where clients are, each
@@ -185,7 +140,7 @@ class MaskedNoiseEngine(_Around):
             row.add_(noise, alpha=self.step.total.client_noise)
 
 
-class MaskedSumEngine(_Around):
+class MaskedSumEngine(EngineAround):
     """A secure sum whose noise has come with its parts, if enough of them are in it.
 
     Parameters

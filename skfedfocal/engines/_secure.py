@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from skfedfocal._data.queries import Query
 from skfedfocal._plain import plain_or_repr, to_plain
 from skfedfocal._sklearn import InvalidParameterError
+from skfedfocal.engines._around import EngineAround
 from skfedfocal.engines._engine import (
     Engine,
     Failure,
@@ -38,7 +39,7 @@ _ASKED_TOGETHER = 1 << 10  # clients whose answers are in memory at once
 _N_OBJECTIVE = 2
 
 
-class SecureEngine(Engine):
+class SecureEngine(EngineAround):
     """Trains and asks the clients of another engine by the true protocol of secure sums.
 
     Every key, share and mask is made as it would be between machines. Sessions last as long as
@@ -46,7 +47,7 @@ class SecureEngine(Engine):
 
     Parameters
     ----------
-    inner : Engine
+    within : Engine
         Whose clients they are, and what they do before they send.
     secure : SecureAggregation
         The terms.
@@ -66,9 +67,8 @@ class SecureEngine(Engine):
     written out; of the rest one total, and two keys for each pair of neighbours.
     """
 
-    def __init__(self, inner: Engine, secure: SecureAggregation):
-        super().__init__()
-        self.inner = inner
+    def __init__(self, within: Engine, secure: SecureAggregation):
+        super().__init__(within)
         self.secure = secure
         self.dropped: Mapping[int, Dropped] = {}
         self.weights_alike = False
@@ -76,16 +76,9 @@ class SecureEngine(Engine):
         self._n_rounds = 0  # of the protocol
 
     @property
-    def sizes(self) -> NDArray[np.float64]:
-        return self.inner.sizes
-
-    @property
-    def n_rows(self) -> NDArray[np.float64]:
-        return self.inner.n_rows
-
-    @property
-    def clips_rows(self) -> bool:
-        return self.inner.clips_rows
+    def way(self) -> str:  # type: ignore[override]
+        """How clients are trained, in words."""
+        return f"{self.within.way}, under secure sums"
 
     def train(self, task: Task) -> Iterator[Updates]:
         """Train the cohort and yield one sum, whose `clients` are those that are in it.
@@ -113,7 +106,6 @@ class SecureEngine(Engine):
             )
         except SecureSumError as error:
             raise TooFewClients(f"Round {number}: there is no secure sum, for {error}.") from error
-        self.way = f"{self.inner.way}, under secure sums"
         if found.n_useful < len(found.survivors):
             warn_of_zeros(number, len(found.survivors) - found.n_useful, self.secure.bound)
         if found.n_useful:
@@ -130,8 +122,8 @@ class SecureEngine(Engine):
         """The sum of the clients' answers, exact to one rounding, as `Engine.ask` has it."""
         clients = np.arange(len(self.sizes)) if clients is None else clients
         parts = np.split(clients, range(_ASKED_TOGETHER, len(clients), _ASKED_TOGETHER))
-        first = self.inner._answers(query, parts[0], model)
-        rest = (self.inner._answers(query, part, model) for part in parts[1:])
+        first = self.within._answers(query, parts[0], model)
+        rest = (self.within._answers(query, part, model) for part in parts[1:])
         answers = zip(clients.tolist(), chain.from_iterable(chain([first], rest)), strict=True)
         shape, gone = first.shape[1:], self.dropped.get(0, {})
         try:
@@ -165,7 +157,7 @@ class SecureEngine(Engine):
 
     def _updates(self, task: Task, encoding: Encoding) -> Iterator[tuple[int, Integers | None]]:
         """What each client sends, block by block as they train."""
-        for reply in self.inner.train(task):
+        for reply in self.within.train(task):
             if isinstance(reply, Failure):  # it must take part, or nothing could be unmasked
                 yield reply.client, None
                 continue

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skfedfocal._plain import ModelFileError, read_plain, to_plain, write_plain
+from skfedfocal._plain import ModelFileError, locked, read_plain, to_plain, write_plain
 from skfedfocal._training.state import TrainingState, packed
 
 _SHOWN = 60  # characters of a value in a message
@@ -50,7 +50,7 @@ class Checkpoint:
         if path is None:
             yield None
             return
-        with _locked(Path(path)):
+        with locked(Path(path)):
             yield cls(Path(path))
 
     def check(self, identity: Mapping[str, Any]) -> None:
@@ -121,19 +121,3 @@ def _same(some: Any, other: Any) -> bool:
 def _short(value: Any) -> str:
     text = repr(value.tolist() if isinstance(value, np.ndarray) else value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside a file; the system lets go of it however the process ends."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        yield
-        return
-    with path.with_name(f".{path.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RuntimeError(f"Another process is using the checkpoint {path}.") from error
-        yield

@@ -22,7 +22,7 @@ from skfedfocal._training.federation import Federation, Round
 from skfedfocal._training.parts import Parts
 from skfedfocal._training.state import TrainingState
 from skfedfocal.engines import Engine
-from skfedfocal.engines._noisy_sum import MaskedNoiseEngine, MaskedSumEngine, NoisySumEngine
+from skfedfocal.engines._noisy_sum import MaskedSumEngine, NoisySumEngine
 from skfedfocal.privacy._accounting import Event, epsilon_curve
 from skfedfocal.privacy._counts import NoisyLabelCounts
 from skfedfocal.privacy._ledger import Ledger
@@ -243,13 +243,9 @@ class PrivateTraining:
 
     def _masked(self, engine: Engine, seed: int) -> Engine:
         """The engine of secure sums, whose clients add their noise before they mask."""
-        from skfedfocal.engines._secure import SecureEngine  # imported where it is asked for
-
-        assert isinstance(engine, SecureEngine)
         assert self.n_colluders is not None
         assert self.mechanism.n_honest is not None
-        engine.within = MaskedNoiseEngine(engine.within, self.plan.step, seed)
-        engine.weights_alike = True
+        engine.share_noise(self.plan.step, seed)
         needed = self.mechanism.n_honest + self.n_colluders
         return MaskedSumEngine(engine, self.plan.step, needed)
 
@@ -313,7 +309,8 @@ def _settled(
     options: dict[str, Any] = {"n_clients": len(engine.n_rows), "previous": previous}
     options["label_counts"] = counted
     if mechanism.unit == "example":
-        options["n_rows"] = int(engine.n_rows.sum())
+        if one.delta is None or engine.tells_rows:  # else each site looks at its own rows
+            options["n_rows"] = int(engine.n_rows.sum())
         options["steps_per_round"] = int(settings.n_local_epochs)
     return one.plan(n_rounds, **options)
 

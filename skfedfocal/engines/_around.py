@@ -44,6 +44,10 @@ class EngineAround(Engine):
         return self.within.n_rows
 
     @property
+    def tells_rows(self) -> bool:
+        return self.within.tells_rows
+
+    @property
     def clips_rows(self) -> bool:
         return self.within.clips_rows
 

@@ -118,26 +118,11 @@ class MaskedNoiseEngine(EngineAround):
         for reply in self.within.train(task):
             if isinstance(reply, Failure):
                 failures.append(reply)
-                clients = np.array([reply.client])
-                sent = torch.zeros_like(task.theta, dtype=torch.float64)[None]
-            elif self.step.unit == "client":
-                clients, sent = reply.clients, clipped(reply, self.step.clip_norm)
-            else:
-                clients, sent = reply.clients, reply.deltas
-            if self.step.unit == "client":
-                self._add_noise(sent, clients, task)
-            ones = np.ones(len(clients))
-            yield Updates(clients, ones, np.column_stack([ones * np.nan, ones]), sent)
+            yield to_be_masked(reply, self.step, task, self.seed)
         raise_if_all_failed(failures, task)
         if failures and not self._warned:
             self._warned = True
             warn_of_failures(failures, task)
-
-    def _add_noise(self, sent: Tensor, clients: NDArray[np.int64], task: Task) -> None:
-        for row, client in zip(sent, clients, strict=True):
-            source = self.step.source(self.seed, CLIENT, task.round, int(client))
-            noise = source.normal(len(row), torch.float64).to(row.device)
-            row.add_(noise, alpha=self.step.total.client_noise)
 
 
 class MaskedSumEngine(EngineAround):
@@ -191,6 +176,37 @@ class MaskedSumEngine(EngineAround):
         yield one_sum(total, reply.clients, task)
 
 
+def to_be_masked(reply: Updates | Failure, step: PrivateStep, task: Task, seed: int) -> Updates:
+    """What clients send to a secure sum, whoever they are and wherever.
+
+    Parameters
+    ----------
+    reply : Updates or Failure
+        What came of their training; a client that failed sends noise alone.
+    step : PrivateStep
+        Where the unit is a client, gives the clip norm and each one's share of the noise; else
+        that is in the reply.
+    task : Task
+        The round.
+    seed : int
+        Of noise in experiments.
+    """
+    if isinstance(reply, Failure):
+        clients = np.array([reply.client])
+        sent = torch.zeros_like(task.theta, dtype=torch.float64)[None]
+    elif step.unit == "client":
+        clients, sent = reply.clients, clipped(reply, step.clip_norm)
+    else:
+        clients, sent = reply.clients, reply.deltas
+    if step.unit == "client":
+        for row, client in zip(sent, clients, strict=True):
+            source = step.source(seed, CLIENT, task.round, int(client))
+            noise = source.normal(len(row), torch.float64).to(row.device)
+            row.add_(noise, alpha=step.total.client_noise)
+    ones = np.ones(len(clients))
+    return Updates(clients, ones, np.column_stack([ones * np.nan, ones]), sent)
+
+
 def one_sum(total: Tensor, clients: NDArray[np.int64], task: Task) -> Updates:
     """One row for all clients, which tells no loss."""
     deltas, unknown = total.to(task.theta)[None], np.array([[np.nan, 1.0]])
@@ -208,8 +224,13 @@ def clipped(reply: Updates, clip_norm: float) -> Tensor:
 
 
 def raise_if_all_failed(failures: list[Failure], task: Task) -> None:
-    """Raise the error of a cohort all of whose clients failed: they are not to blame."""
+    """Raise the error of a cohort all of whose clients failed: they are not to blame.
+
+    Where none of them says why, as over sites, nobody is there to train.
+    """
     errors = [failure.error for failure in failures if failure.error is not None]
+    if failures and not errors and len(failures) == len(task.cohort):
+        raise TooFewClients(f"Round {task.round + 1}: none of the clients asked replied.")
     if errors and len(failures) == len(task.cohort):
         errors[0].add_note(f"Raised in round {task.round + 1} by all of the clients asked.")
         raise errors[0]

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from itertools import chain
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from skfedfocal.privacy import SecureAggregation
 from skfedfocal.privacy._secure import Encoding, EncodingError, SecureSumError
 from skfedfocal.privacy._secure._digits import N_DIGITS, from_digits, to_digits
 from skfedfocal.privacy._secure._group import Dropped, Found, LocalSession
+
+if TYPE_CHECKING:
+    from skfedfocal.privacy._plan import PrivateStep
 
 Integers = NDArray[np.int64]
 
@@ -57,9 +60,9 @@ class SecureEngine(EngineAround):
     dropped : mapping of int to mapping of str to collection of int
         Clients that vanish in a round (from 1; 0 for questions) at an exchange: "keys", "masked"
         or "unmask". For rehearsals; nobody does by itself.
-    weights_alike : bool
-        Whether all clients weigh 1, as where sums have noise: how updates are encoded then tells
-        nothing of numbers of rows.
+    step : PrivateStep or None
+        Where clients add their shares of noise: all then weigh 1, so that how updates are encoded
+        tells nothing of numbers of rows.
 
     Notes
     -----
@@ -71,7 +74,7 @@ class SecureEngine(EngineAround):
         super().__init__(within)
         self.secure = secure
         self.dropped: Mapping[int, Dropped] = {}
-        self.weights_alike = False
+        self.step: PrivateStep | None = None
         self._sessions: dict[bytes, LocalSession] = {}
         self._n_rounds = 0  # of the protocol
 
@@ -79,6 +82,20 @@ class SecureEngine(EngineAround):
     def way(self) -> str:  # type: ignore[override]
         """How clients are trained, in words."""
         return f"{self.within.way}, under secure sums"
+
+    def share_noise(self, step: PrivateStep, seed: int) -> None:
+        """Have clients clip and add their shares of the noise of a step before they mask.
+
+        Parameters
+        ----------
+        step : PrivateStep
+            Of a private training.
+        seed : int
+            Of noise in experiments.
+        """
+        from skfedfocal.engines._noisy_sum import MaskedNoiseEngine  # where it is asked for
+
+        self.within, self.step = MaskedNoiseEngine(self.within, step, seed), step
 
     def train(self, task: Task) -> Iterator[Updates]:
         """Train the cohort and yield one sum, whose `clients` are those that are in it.
@@ -91,9 +108,7 @@ class SecureEngine(EngineAround):
         if len(task.cohort) == 0:
             return
         number, p = task.round + 1, task.theta.numel()
-        encoding = encoding_of(self.secure, self.sizes, task)
-        if self.weights_alike:
-            encoding = self.secure.encoding(len(task.cohort), np.ones(1))
+        encoding = encoding_of(self.secure, self.sizes, task, self.step)
         gone = self.dropped.get(number, {})
         try:
             session = self._session(task.cohort, gone)
@@ -101,7 +116,7 @@ class SecureEngine(EngineAround):
                 self._next(),
                 self._updates(replace(task, cohort=np.array(session.members)), encoding),
                 n_words(p),
-                context_of("train", task, encoding),
+                context_of(about_training(self.step), task, encoding),
                 gone,
             )
         except SecureSumError as error:
@@ -132,7 +147,7 @@ class SecureEngine(EngineAround):
                 self._next(),
                 ((k, digits(answer)) for k, answer in answers if k in session.clients),
                 first[0].size * N_DIGITS,
-                context_of(type(query).__name__, model),
+                context_of(about_query(query), model),
                 gone,
             )
         except SecureSumError as error:
@@ -192,8 +207,15 @@ class SecureEngine(EngineAround):
         self.asked.down += down
 
 
-def encoding_of(secure: SecureAggregation, sizes: NDArray[np.float64], task: Task) -> Encoding:
+def encoding_of(
+    secure: SecureAggregation,
+    sizes: NDArray[np.float64],
+    task: Task,
+    step: PrivateStep | None = None,
+) -> Encoding:
     """How the updates of a round become integers: the server and all clients know as much."""
+    if step is not None:  # then all clients weigh 1
+        return secure.encoding(len(task.cohort), np.ones(1))
     weights = task.plan.class_weight
     between = 1.0, 1.0
     if isinstance(weights, np.ndarray):
@@ -240,6 +262,16 @@ def digits(values: NDArray[np.float64]) -> Integers | None:
         return to_digits(np.ravel(values))
     except EncodingError:
         return None
+
+
+def about_training(step: PrivateStep | None) -> str:
+    """What updates are: as they are, or clipped and with a share of noise."""
+    return "train" if step is None else f"train {json.dumps(step.to_plain(), sort_keys=True)}"
+
+
+def about_query(query: Query) -> str:
+    """What is asked: with all its parameters, for with less noise it were another question."""
+    return f"ask {json.dumps(to_plain(plain_or_repr(query)), sort_keys=True)}"
 
 
 def context_of(about: str, model: Model | None = None, encoding: Encoding | None = None) -> bytes:

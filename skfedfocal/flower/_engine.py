@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._data.queries import Query
-from skfedfocal.engines import Engine, Failure, Model, Task, Unanswered, Updates
-from skfedfocal.flower._exchange import ask, exchange
+from skfedfocal.engines import (
+    Engine,
+    Failure,
+    Model,
+    Task,
+    TooFewClients,
+    Unanswered,
+    Updates,
+)
+from skfedfocal.flower._exchange import NoReply, ask, exchange
 from skfedfocal.flower._messages import (
     ASK,
     TRAIN,
@@ -47,6 +55,10 @@ class GridEngine(Engine):
         Seconds within which a site has to reply.
     recognise : callable or None
         Asks new nodes which site they are; finds sites that came back as another node.
+    clips_rows : bool
+        Whether sites can bound the influence of single rows.
+    tells_rows : bool
+        Whether `extent` is exact, as `Engine.tells_rows` has it.
     """
 
     way = "at their sites"
@@ -57,6 +69,8 @@ class GridEngine(Engine):
     task: dict[str, Any]
     timeout: float
     recognise: Callable[[set[int]], None] | None = None
+    clips_rows: bool = False
+    tells_rows: bool = True
 
     @property
     def sizes(self) -> NDArray[np.float64]:
@@ -100,6 +114,8 @@ class GridEngine(Engine):
         }
         requests, reasons = self._requests(task.theta, task.cohort, common)
         replies, failures = exchange(self.grid, requests, TRAIN, self.timeout)
+        if task.plan.private is not None:
+            self._check_none_raised(failures)
         for k in map(int, task.cohort):
             node = self.sites[k].node
             if node not in replies:
@@ -133,9 +149,14 @@ class GridEngine(Engine):
         """Check a reply and take it apart."""
         try:
             delta = read_delta(content, task.theta.cpu().numpy())
-            weight, objective, recall = read_report(
-                content, float(self.sizes[number]), task.plan, task.wants_recall
-            )
+            if task.plan.private is not None:  # what it weighs is known, and no loss is told
+                assert task.plan.denominators is not None
+                weight, recall = float(task.plan.denominators[number]), None
+                objective = [np.nan, weight]
+            else:
+                weight, objective, recall = read_report(
+                    content, float(self.sizes[number]), task.plan, task.wants_recall
+                )
         except BadReply:
             raise
         except Exception as error:
@@ -147,6 +168,24 @@ class GridEngine(Engine):
             deltas=torch.from_numpy(delta.copy()).to(task.theta)[None],
             recalls=None if recall is None else np.array([recall]),
         )
+
+    def _check_none_raised(self, failures: Mapping[int, NoReply]) -> None:
+        """End a training that protects rows where a site's work raised.
+
+        One row can do that to all others of its site, which no clipping bounds. A site that is
+        away, or whose budget is spent, is so whatever its rows are.
+        """
+        names = {site.node: site.name for site in self.sites}
+        raised = [
+            f"{names[node]!r} ({failure.reason})"
+            for node, failure in failures.items()
+            if failure.raised not in (None, "PrivacyRefusal")
+        ]
+        if raised:
+            raise TooFewClients(
+                f"The work of {'; '.join(sorted(raised))} failed; one row may have done that to "
+                "all others there, which no noise hides. The training ends."
+            )
 
     def _in_words(self, reasons: Mapping[int, str]) -> str:
         return "; ".join(f"{self.sites[k].name!r} ({reasons[k]})" for k in sorted(reasons))

@@ -25,11 +25,15 @@ _FLOWER_ERRORS = {
 
 
 class NoReply(NamedTuple):
-    """Why a node gave no reply: its name where it said so, and whether it said nothing at all."""
+    """Why a node gave no reply.
+
+    Its name where it said so, whether it said nothing at all, and what its app raised if it did.
+    """
 
     name: str | None
     reason: str
     silent: bool = False
+    raised: str | None = None
 
 
 def exchange(
@@ -127,4 +131,4 @@ def _read_error(content: RecordDict) -> NoReply:
         name = str(read_facts(content["site"])["name"])
     except Exception:  # made by something else than our app
         name = None
-    return NoReply(name, f"{kind}, see the site's own log")
+    return NoReply(name, f"{kind}, see the site's own log", raised=kind)

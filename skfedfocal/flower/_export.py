@@ -13,7 +13,8 @@ from typing import Any
 
 from skfedfocal._estimators.files import describe, rebuild
 from skfedfocal._plain import from_plain, to_plain
-from skfedfocal.flower._coordinator import parts_of
+from skfedfocal.flower._parts import parts_of
+from skfedfocal.flower._private import check_private
 from skfedfocal.preprocessing._described import unfitted
 from skfedfocal.privacy._aggregation import resolve_secure
 
@@ -105,7 +106,8 @@ def export_app(
     ...     sorted(path.name for path in app.rglob("*.py"))
     ['__init__.py', 'client.py', 'server.py']
     """
-    parts_of(estimator)
+    before, classifier = parts_of(estimator)
+    check_private(classifier, before, options.get("classes"))
     folder = Path(folder)
     package = folder / _PACKAGE
     if folder.exists() and any(folder.iterdir()) and not package.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ SECURE_UNMASK = "query.secure_unmask"
 KEYS_HAVE = {"keys": bytes, "signature": bytes}
 UPLOAD_HAS = {"shares": dict, "commitment": bytes}
 UNMASK_HAS = {"seed": dict, "pair": dict}
+# Of questions, where a site loads a room only if it is asked by it.
+_ROOMS = {"Behind": "preprocessing._preparation", "NoisyLabelCounts": "privacy._counts"}
 
 
 def write_facts(value: Any) -> ConfigRecord:
@@ -37,15 +40,26 @@ def write_facts(value: Any) -> ConfigRecord:
 def read_facts(record: Any) -> Any:
     """The value of `write_facts`."""
     text = record["json"]
-    if '"Behind"' in text:  # questions of a room that a site loads only where it is asked by it
-        import skfedfocal.preprocessing._preparation  # noqa: F401
+    for question, room in _ROOMS.items():
+        if f'"{question}"' in text:
+            import_module(f"skfedfocal.{room}")
     return from_plain(json.loads(text))
 
 
 def read_plan(described: dict[str, Any]) -> LocalPlan:
     """The plan that a round's task describes."""
-    focus = described["focus"]
-    return LocalPlan(**{**described, "focus": None if focus is None else Focus(**focus)})
+    focus, private = described["focus"], described["private"]
+    focus = None if focus is None else Focus(**focus)
+    return LocalPlan(**{**described, "focus": focus, "private": read_step(private)})
+
+
+def read_step(described: Mapping[str, Any] | None) -> Any:
+    """A step of a private training, or None."""
+    if described is None:
+        return None
+    from skfedfocal.privacy._plan import PrivateStep  # imported where it is asked for
+
+    return PrivateStep.from_plain(described)
 
 
 def read_theta(content: RecordDict) -> Tensor:
@@ -60,8 +74,9 @@ def write_theta(theta: Tensor) -> ArrayRecord:
 
 def write_plan(plan: LocalPlan) -> dict[str, Any]:
     """The plan as a round's task describes it."""
-    return {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "focus"} | {
-        "focus": None if plan.focus is None else asdict(plan.focus)
+    nested = {name: getattr(plan, name) for name in ("focus", "private")}
+    return {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in nested} | {
+        name: None if part is None else asdict(part) for name, part in nested.items()
     }
 
 

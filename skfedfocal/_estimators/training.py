@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import nn
 
+from skfedfocal._estimators.callbacks import CallbackSupport, watched
 from skfedfocal._estimators.prediction import FederatedPredictor
 from skfedfocal._module import build_module, module_name, widths
 from skfedfocal._plain import plain_or_repr
@@ -30,7 +31,7 @@ from skfedfocal.engines import Engine, Traffic
 from skfedfocal.losses import Loss, check_loss
 
 
-class FederatedTrainer(FederatedPredictor):
+class FederatedTrainer(CallbackSupport, FederatedPredictor):
     """Trains by its parameters over clients that others connect, and keeps the outcome."""
 
     over_sites: ClassVar[bool] = True  # whether sites can be trained on with it
@@ -57,6 +58,7 @@ class FederatedTrainer(FederatedPredictor):
         adds_rows: bool = False,
         checkpoint: Any = None,
         identity: Mapping[str, Any],
+        shown: Mapping[str, Any] | None = None,
     ) -> None:
         """Train over clients, wherever they are, and keep the outcome: the door for other rooms.
 
@@ -77,6 +79,8 @@ class FederatedTrainer(FederatedPredictor):
             The file to go on from after a crash.
         identity : mapping
             What tells the data from others, for the checkpoint.
+        shown : mapping or None, default=None
+            What callbacks may look at: X, y and metadata.
         """
         with Checkpoint.open(checkpoint) as saved, one_thread():
             setup = setup_with(self._seed(saved, go_on))
@@ -118,14 +122,18 @@ class FederatedTrainer(FederatedPredictor):
             training = Training(federation, state, self.average_rounds, patience, saved, private)
             if training.is_over and (saved is None or saved.state is None):
                 _warn_is_over()
+
+            def keep(estimator: FederatedTrainer) -> None:
+                theta = training.model()
+                estimator._keep(training.state, theta, loss, setup, population, engine.sizes)
+
             try:
-                rounds = training.rounds(engine, until)
+                rounds = watched(training, engine, until, self, shown or {}, keep)
                 for _ in progress(rounds, until, self.verbose, engine):
                     pass
             finally:  # whatever ends the training, there is a usable model if a round was good
                 if training.state.history:
-                    theta = training.model()
-                    self._keep(training.state, theta, loss, setup, population, engine.sizes)
+                    keep(self)
 
     def _private(
         self,

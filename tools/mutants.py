@@ -29,13 +29,13 @@ ROUNDS = ["rounds", "early_stopping", "traffic", "partial_fit", "checkpoint"]
 # What covers what, the quick ones first; the first part of a path that fits counts.
 COVER = {
     "losses/": ["losses", "check_loss"],
-    "aggregation/": ["krum", "aggregation"],
+    "aggregation/": ["krum", "aggregation", "disclosure"],
     "selection.py": ["selection", "cohorts"],
     "_focus.py": ["aggregation"],
-    "_class_weight.py": ["partial_fit", "rounds", "weights"],
+    "_class_weight.py": ["class_weight", "partial_fit", "rounds", "weights"],
     "_local.py": ["rounds", "weights"],
     "_data/clients.py": ["pieces", "clients", "weights"],
-    "_data/blocks.py": ["batches"],
+    "_data/blocks.py": ["batches", "private_steps"],
     "engines/_batches.py": ["batches", "engines", "weights"],
     "_training/personal.py": ["personalized"],
     "_training/private.py": ["private_training"],
@@ -44,7 +44,7 @@ COVER = {
     "_training/prior.py": ["partial_fit", "traffic"],
     "_training/tally.py": ["aggregation", "traffic"],
     "_training/checkpoint.py": ["checkpoint"],
-    "_training/parts.py": ["disclosure", "search"],
+    "_training/parts.py": ["disclosure", "search", "private_beside"],
     "_training/": [*ROUNDS, "stages"],
 }
 TURNS: dict[type, type] = {

@@ -4,9 +4,9 @@
     python tools/mutants.py --only _local.py:61:1 ...        # the same ones again
     python tools/mutants.py --files aggregation.py losses
 
-Where the tests that cover a file notice nothing, more of them are run. Every mutant is a process forked
-from one that has torch at hand already, with the changed module in memory: no file is written to. A
-survivor is a gap in the tests, or means the same as the original.
+Where the tests that cover a file notice nothing, more are run. Every mutant is a process forked
+from one that has torch at hand already, with the changed module in memory: no file is written to.
+A survivor is a gap in the tests, or means the same as the original.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from sklearn.model_selection import GroupKFold
 from skfedfocal import FedFocalClassifier, FedFocalClassifierCV
 from skfedfocal._estimators import classifier_cv
 from skfedfocal._sklearn import InvalidParameterError
+from skfedfocal._training import standing
 from skfedfocal.engines import ManyFederations, VectorizedEngine
 
 X, y, CLIENTS = federation([9, 4, 14, 6, 8])
@@ -116,7 +117,7 @@ def test_parameters_that_cannot_go_together_are_found_before_any_training(monkey
     def never(*args):
         raise AssertionError("trained")
 
-    monkeypatch.setattr(classifier_cv, "train_together", never)
+    monkeypatch.setattr(standing, "train_together", never)
     clf = FedFocalClassifierCV(**SETTINGS, cv=2, **params)
     with pytest.raises(InvalidParameterError):
         clf.fit(X, y, clients=CLIENTS)

@@ -23,6 +23,7 @@ from skfedfocal._estimators.training import FederatedTrainer
 from skfedfocal._sklearn import HasMethods, Interval, RealNotInt, StrOptions, _fit_context
 from skfedfocal._threads import one_thread
 from skfedfocal._training.assembly import Setup, n_selected
+from skfedfocal._training.checkpoint import Checkpoint
 from skfedfocal._training.parts import check_cohorts
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
 from skfedfocal.encodings import ENCODINGS, NumericEncoding
@@ -261,11 +262,13 @@ class BaseFederatedClassifier(FederatedTrainer):
         encoder, asked = self._encoder(encoding, given, go_on)
         known = classes, layout.ids, X.shape[1:], None if self.privacy else data
 
-        def connect(setup: Setup, module: nn.Module) -> tuple[Engine, Loss]:
+        def connect(
+            setup: Setup, module: nn.Module, saved: Checkpoint | None
+        ) -> tuple[Engine, Loss]:
             rows = rows_for(self, module, given, setup.encoder)
             engine = self._engine_for(module, rows, setup)
             engine.asked = asked
-            return engine, self._prepare(module, rows, setup)
+            return engine, self._prepare(module, rows, setup, saved)
 
         self._train_over(
             connect,
@@ -323,7 +326,9 @@ class BaseFederatedClassifier(FederatedTrainer):
         train, validate = rows.layout.restrict(~held_out), rows.layout.restrict(held_out)
         return make(module, rows.regroup(train), rows.regroup(validate))
 
-    def _prepare(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Loss:
+    def _prepare(
+        self, module: nn.Module, rows: FederatedRows, setup: Setup, saved: Checkpoint | None
+    ) -> Loss:
         """Called with the checked rows before training; returns the loss to train with."""
         return self._resolve_loss()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skfedfocal._plain import ModelFileError, read_plain, to_plain, write_plain
 from skfedfocal._training.state import TrainingState, packed
 
+_T = TypeVar("_T")
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -32,15 +33,18 @@ class Checkpoint:
         Of the training in the file.
     state : mapping or None
         Its state, as `packed` had it.
+    search : mapping or None
+        Of the search that chose what is trained, as it was saved; None where nothing was searched.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self._stored = read_plain(path) if path.exists() else {}
-        if self._stored and set(self._stored) != {"identity", "seed", "state"}:
+        if path.exists() and not _is_checkpoint(self._stored):
             raise ModelFileError(f"{path} is not a checkpoint of a training.")
         self.seed: int | None = self._stored.get("seed")
         self.state: Mapping[str, Any] | None = self._stored.get("state")
+        self.search: Mapping[str, Any] | None = self._stored.get("search")
         self._written: dict[str, Any] = {}
 
     @classmethod
@@ -84,6 +88,8 @@ class Checkpoint:
     ) -> None:
         """Say what the training is, by name; one that began as another is refused.
 
+        Nothing is written yet, so that a training that is refused later leaves no file.
+
         Parameters
         ----------
         identity : mapping
@@ -98,13 +104,48 @@ class Checkpoint:
         self.check(identity)
         self._written = {"identity": dict(identity), "seed": seed}
         self._clients, self._data = client_ids, data
-        if not self._stored:  # the seed must outlive a crash in the first round
-            write_plain(self.path, {**self._written, "state": None})
+
+    def read(self, read: Callable[..., _T], *arguments: Any) -> _T:
+        """What a function makes of the file's values, of whose form it may be sure.
+
+        Raises
+        ------
+        ModelFileError
+            If they are not those of such a training: the file was made by something else.
+        """
+        try:
+            return read(*arguments)
+        except Exception as error:
+            raise ModelFileError(
+                f"{self.path} is no checkpoint of this training: {type(error).__name__}: {error}"
+            ) from error
+
+    def start(self) -> None:
+        """Make the file if it is new: the seed must outlive a crash in the first round."""
+        if not self._stored:
+            self._write(None)
 
     def save(self, state: TrainingState) -> None:
         """Write down a complete round."""
-        values = packed(state, self._clients, self._data)
-        write_plain(self.path, {**self._written, "state": values})
+        self._write(packed(state, self._clients, self._data))
+
+    def save_search(self, values: Mapping[str, Any]) -> None:
+        """Write down where a search stands, which comes before the first round of the training."""
+        self.search = values
+        self._write(self.state)
+
+    def _write(self, state: Mapping[str, Any] | None) -> None:
+        search = {} if self.search is None else {"search": self.search}
+        write_plain(self.path, {**self._written, "state": state, **search})
+
+
+def _is_checkpoint(stored: Any) -> bool:
+    parts = {"identity": dict, "seed": int, "state": dict | None, "search": dict | None}
+    return (
+        isinstance(stored, dict)
+        and set(stored) | {"search"} == set(parts)
+        and all(isinstance(value, parts[name]) for name, value in stored.items())
+    )
 
 
 def _same(some: Any, other: Any) -> bool:

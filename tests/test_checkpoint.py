@@ -199,7 +199,7 @@ def test_a_file_of_more_rounds_than_are_asked_for_is_refused(path, refused):
         X, y, clients=CLIENTS, checkpoint=path
     )
     shorter = FedFocalClassifier(**SETTINGS).set_params(n_rounds=3)
-    refused(shorter, "has 4 rounds, more than n_rounds=3", X, y, clients=CLIENTS)
+    refused(shorter, "has 4 rounds, more than the 3 asked for", X, y, clients=CLIENTS)
     same = FedFocalClassifier(**SETTINGS).set_params(n_rounds=4)
     assert same.fit(X, y, clients=CLIENTS, checkpoint=path).n_iter_ == 4
 

@@ -16,6 +16,7 @@ from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._estimators import classifier_cv
 from skfedfocal._sklearn import InvalidParameterError
+from skfedfocal._training import standing
 from skfedfocal._training.assembly import Setup, assemble
 from skfedfocal._training.parts import resolve_parts
 from skfedfocal._training.search import Run, balanced_accuracy
@@ -127,7 +128,7 @@ def test_parameters_that_cannot_go_together_are_found_before_any_training(monkey
     def never(*args):
         raise AssertionError("trained")
 
-    monkeypatch.setattr(classifier_cv, "train_together", never)
+    monkeypatch.setattr(standing, "train_together", never)
     clf = FedFocalClassifierCV(**SETTINGS, cv=2, **params)
     with pytest.raises(InvalidParameterError):
         clf.fit(X, y, clients=CLIENTS)

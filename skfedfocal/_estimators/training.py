@@ -18,7 +18,7 @@ from torch import nn
 
 from skfedfocal._estimators.callbacks import CallbackSupport, watched
 from skfedfocal._estimators.prediction import FederatedPredictor
-from skfedfocal._module import build_module, module_name, widths
+from skfedfocal._module import build_module, flatten, module_name, widths
 from skfedfocal._plain import plain_or_repr, to_plain
 from skfedfocal._threads import one_thread
 from skfedfocal._training.assembly import Population, Setup, assemble
@@ -26,7 +26,7 @@ from skfedfocal._training.checkpoint import Checkpoint
 from skfedfocal._training.federation import ServerState
 from skfedfocal._training.parts import Parts, resolve_parts
 from skfedfocal._training.progress import progress
-from skfedfocal._training.state import TrainingState, columns, packed, unpacked
+from skfedfocal._training.state import TrainingState, check_packed, columns, packed, unpacked
 from skfedfocal._training.training import Patience, Training
 from skfedfocal._version import __version__
 from skfedfocal.engines import Engine, Traffic
@@ -53,7 +53,7 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
 
     def _train_over(
         self,
-        connect: Callable[[Setup, nn.Module], tuple[Engine, Loss]],
+        connect: Callable[[Setup, nn.Module, Checkpoint | None], tuple[Engine, Loss]],
         setup_with: Callable[[int], Setup],
         n_rounds: int,
         *,
@@ -68,8 +68,8 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
         Parameters
         ----------
         connect : callable
-            From the setup and the module with its initial parameters to the clients, and the loss
-            to train with.
+            From the setup, the module with its initial parameters and the checkpoint, if there is
+            one, to the clients, and the loss to train with.
         setup_with : callable
             From the seed to the setup.
         n_rounds : int
@@ -94,28 +94,30 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
                 len(setup.classes),
                 setup.seed,
             )
-            engine, loss = connect(setup, module)
+            before = self.training_state_ if go_on else None
+            n_before = 0 if before is None else int(before["n_rounds"])
+            if saved is not None:  # before anything is asked, or searched, or paid for
+                known = {**self._identity(setup, module), "rounds before": n_before, **identity}
+                saved.begin(known, setup.seed, setup.client_ids)
+                if saved.state is not None:
+                    saved.read(check_packed, saved.state, flatten(module))
+                    saved.check_length(n_before + n_rounds)
+            engine, loss = connect(setup, module, saved)
             check_loss(loss, len(setup.classes), next(module.parameters()).dtype)
             parts = resolve_parts(self, loss, self._class_weight())
-            before = self.training_state_ if go_on else None
             counted = (None, 0)
             if before is not None and adds_rows:
                 counted = before["label_counts"], before["n_calls"]
             resumed = saved is not None and saved.state is not None
             origin = saved.state if saved is not None and resumed else before
-            n_before = 0 if before is None else int(before["n_rounds"])
             until = n_before + n_rounds
-            known = {**self._identity(setup, module), "rounds before": n_before, **identity}
             n_wanted = until - (0 if origin is None else int(origin["n_rounds"]))
-            if saved is not None:  # before anything is asked that would have to be paid for
-                saved.check(known)
-                saved.check_length(n_wanted, n_rounds)
             private = self._private(parts, engine, setup, origin, n_wanted, adds_rows)
             federation, server, population = assemble(
                 self, parts, engine, module, setup, counted, private
             )
             setup = replace(setup, data=self._judged_by(setup, parts))
-            state = self._begun(server, setup, before, saved, known)
+            state = self._begun(server, setup, before, saved)
             if state.server.n_rounds:
                 engine.asked = Traffic()  # what is asked again is no part of the training
             state = replace(state, label_counts=population.label_counts, n_calls=counted[1] + 1)
@@ -183,7 +185,6 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
         setup: Setup,
         before: Mapping[str, Any] | None,
         saved: Checkpoint | None,
-        known: Mapping[str, Any],
     ) -> TrainingState:
         """Where the training stands.
 
@@ -193,9 +194,11 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
         if before is not None:
             state = unpacked(before, server, setup.client_ids, setup.data)
         if saved is not None:
-            saved.begin(known, setup.seed, setup.client_ids, setup.data)
+            saved.judged_by = setup.data
+            saved.start()
             if saved.state is not None:
-                state = unpacked(saved.state, server, setup.client_ids, setup.data)
+                known = server, setup.client_ids, setup.data
+                state = saved.read(unpacked, saved.state, *known)
         return state
 
     def _judged_by(self, setup: Setup, parts: Parts) -> str:

@@ -304,7 +304,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         return self.best_params_["class_weight"]
 
     def _identity(self, setup: Setup, module: nn.Module) -> dict[str, Any]:
-        """With the rounds, which made the choice, and the kind of `cv`: splits are compared later."""
+        """With the rounds, which made the choice, and the kind of `cv`, not its splits."""
         cv = self.cv if isinstance(self.cv, Integral) else type(self.cv).__name__
         return {**super()._identity(setup, module), "cv": cv, "n_rounds": self.n_rounds}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import replace
 from itertools import product
 from numbers import Integral, Real
@@ -23,6 +24,7 @@ from skfedfocal._sklearn import (
     validate_parameter_constraints,
 )
 from skfedfocal._training.assembly import Setup, assemble
+from skfedfocal._training.checkpoint import Checkpoint
 from skfedfocal._training.parts import Parts, resolve_parts
 from skfedfocal._training.search import (
     Run,
@@ -30,8 +32,8 @@ from skfedfocal._training.search import (
     gamma_as_constant,
     race,
     stratified_folds,
-    train_together,
 )
+from skfedfocal._training.standing import Standing, ranked
 from skfedfocal._training.state import TrainingState
 from skfedfocal.engines import ENGINES, ManyFederations
 from skfedfocal.losses import LOSSES, FocalLoss, Loss
@@ -301,37 +303,47 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     def _class_weight(self) -> Any:
         return self.best_params_["class_weight"]
 
-    def _prepare(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Loss:
+    def _identity(self, setup: Setup, module: nn.Module) -> dict[str, Any]:
+        """With the rounds, which made the choice, and the kind of `cv`, not its splits."""
+        cv = self.cv if isinstance(self.cv, Integral) else type(self.cv).__name__
+        return {**super()._identity(setup, module), "cv": cv, "n_rounds": self.n_rounds}
+
+    def _prepare(
+        self, module: nn.Module, rows: FederatedRows, setup: Setup, saved: Checkpoint | None
+    ) -> Loss:
         """Search for the best candidate on the rows that training is about to use."""
         candidates = list(product(self.gammas, self.class_weights))
         splits = self._splits(rows, setup.seed)
         folds = [rows.layout.restrict(train) for train, _ in splits]
         held_out = [rows.regroup(rows.layout.restrict(test)) for _, test in splits]
-        runs = self._runs(candidates, folds, module, rows, setup)
         replica = copy.deepcopy(module)
         many = ManyFederations(replica, rows, folds)
-        scores, chance = np.full((2, len(candidates), len(splits)), np.nan)
-        n_rounds = np.zeros(len(candidates), np.int64)
-        stages = race(len(candidates), self.n_rounds) if self.racing else []
+        race_of = race(len(candidates), self.n_rounds) if self.racing else []
+        begun = Standing.of(self._runs(candidates, folds, module, rows, setup), splits)
+        if saved is not None:
+            saved.start()
+            if saved.search is not None:
+                begun.check(saved.search)
+                begun = saved.read(begun.resumed, saved.search)
+
+        def judge(run: Run) -> tuple[float, float]:
+            return balanced_accuracy(run, replica, held_out[run.fold])
+
+        standing = begun
         try:
-            for n_more, n_left in stages or [(self.n_rounds, 1)]:
-                for run in (runs := train_together(runs, many, n_more)):
-                    place = run.candidate, run.fold
-                    found = balanced_accuracy(run, replica, held_out[run.fold])
-                    scores[place], chance[place] = found
-                    n_rounds[run.candidate] = run.state.server.n_rounds
-                left = _leaders(scores, n_rounds, n_left)
-                runs = [run for run in runs if run.candidate in left]
+            for standing in begun.rounds(race_of or [(self.n_rounds, 1)], many, judge):
+                if saved is not None:
+                    saved.save_search(standing.packed())
         except KeyboardInterrupt:
-            if not np.isnan(scores).any():  # the leader's model, though it is that of a fold
-                self._choose(candidates, scores, chance, n_rounds)
-                leader = next(run for run in runs if run.candidate == self.best_index_)
+            if not np.isnan(standing.scores).any():  # the leader's model, though of a fold
+                self._choose(candidates, standing)
+                leader = next(run for run in standing.runs if run.candidate == self.best_index_)
                 sizes = many.engines[leader.fold].sizes
                 theta = leader.state.server.theta
                 loss = self._resolve_loss()
                 self._keep(leader.state, theta, loss, setup, leader.population, sizes)
             raise
-        self._choose(candidates, scores, chance, n_rounds)
+        self._choose(candidates, standing)
         return self._resolve_loss()
 
     def _runs(
@@ -366,7 +378,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         owners = layout.codes(n_rows)
         if hasattr(self.cv, "split"):
             used = np.flatnonzero(owners >= 0)
-            splits = self.cv.split(np.empty(len(used)), rows.y[used], groups=owners[used])
+            with warnings.catch_warnings():  # nobody who chose a splitter without groups gave any
+                warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
+                splits = list(self.cv.split(used, rows.y[used], groups=owners[used]))
             splits = [(used[train], used[test]) for train, test in splits]
         else:  # row numbers as given
             try:
@@ -378,17 +392,14 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
             mask = np.zeros((2, n_rows), bool)
             mask[0, train] = mask[1, test] = True
             masks.append((mask[0], mask[1]))
+        if not masks:
+            raise _wrong_cv(self.cv)
         return masks
 
-    def _choose(
-        self,
-        candidates: list[tuple[Any, Any]],
-        scores: NDArray[np.float64],
-        chance: NDArray[np.float64],
-        n_rounds: NDArray[np.int64],
-    ) -> None:
+    def _choose(self, candidates: list[tuple[Any, Any]], standing: Standing) -> None:
         """Keep the scores, and the candidate that they speak for."""
-        order = _order(scores, n_rounds)
+        scores, chance, n_rounds = standing.scores, standing.chance, standing.n_rounds
+        order = ranked(scores, n_rounds)
         gammas, class_weights = zip(*candidates, strict=True)
         objects, numbers = np.empty((2, len(candidates)), object)
         objects[:] = class_weights
@@ -435,16 +446,3 @@ def _clearly_better(lead: NDArray[np.float64], chance: NDArray[np.float64]) -> b
     n = len(lead)
     variance = max(lead.var(ddof=1) if n > 1 else 0.0, chance.mean()) / n
     return bool(lead.mean() > 2 * np.sqrt(variance))
-
-
-def _leaders(
-    scores: NDArray[np.float64], n_rounds: NDArray[np.int64], n_left: int
-) -> NDArray[np.int64]:
-    """The first candidate, which the others must beat, and the best of the others."""
-    order = _order(scores, n_rounds)
-    return np.concatenate([[0], order[order != 0]])[:n_left]
-
-
-def _order(scores: NDArray[np.float64], n_rounds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Candidates from best to worst: those that came further first, the first of equals first."""
-    return np.lexsort((-scores.mean(1), -n_rounds))

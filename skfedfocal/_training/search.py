@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,20 +72,18 @@ def stratified_folds(
     return fold
 
 
-def train_together(runs: list[Run], many: ManyFederations, n_rounds: int) -> list[Run]:
-    """Train all runs for so many more rounds."""
-    for _ in range(n_rounds):
-        began = time.perf_counter()
-        tasks = [_with_rows(run, begin(run.federation, run.state.server)) for run in runs]
-        tallies = [tally_of(run.federation, run.state.server) for run in runs]
-        requests = [Request(task, run.fold) for task, run in zip(tasks, runs, strict=True)]
-        for i, reply in many.train(requests):
-            tallies[i].add(reply)
-        runs = [
-            replace(run, state=_ended(run, task, tally, began))
-            for run, task, tally in zip(runs, tasks, tallies, strict=True)
-        ]
-    return runs
+def train_together(runs: Sequence[Run], many: ManyFederations) -> tuple[Run, ...]:
+    """Train all runs for a round more."""
+    began = time.perf_counter()
+    tasks = [_with_rows(run, begin(run.federation, run.state.server)) for run in runs]
+    tallies = [tally_of(run.federation, run.state.server) for run in runs]
+    requests = [Request(task, run.fold) for task, run in zip(tasks, runs, strict=True)]
+    for i, reply in many.train(requests):
+        tallies[i].add(reply)
+    return tuple(
+        replace(run, state=_ended(run, task, tally, began))
+        for run, task, tally in zip(runs, tasks, tallies, strict=True)
+    )
 
 
 def _with_rows(run: Run, task: Task) -> Task:

@@ -233,7 +233,9 @@ class Coordinator:
             return engine.ask
         return Watch(engine.ask_each, [site.name for site in self.sites], names)
 
-    def _connect(self, engine: GridEngine, setup: Setup, module: nn.Module) -> tuple[Engine, Loss]:
+    def _connect(
+        self, engine: GridEngine, setup: Setup, module: nn.Module, _: Any
+    ) -> tuple[Engine, Loss]:
         kind = torch.int64 if takes_indices(module) else next(module.parameters()).dtype
         probe = torch.zeros((2, *setup.module_shape), dtype=kind)
         check_module(module, probe, len(setup.classes))

@@ -20,6 +20,7 @@ from test_flower_private import (
     N,
     by_site,
     classifier,
+    clients_adaptive,
     clients_shared,
     listening,
     rows_local,
@@ -128,7 +129,12 @@ def test_wrong_parameters_are_refused_when_the_app_is_made(wrong):
 
 @pytest.mark.parametrize(
     ("privacy", "unit"),
-    [(rows_local, "example"), (rows_shared, "example"), (clients_shared, "client")],
+    [
+        (rows_local, "example"),
+        (rows_shared, "example"),
+        (clients_shared, "client"),
+        (clients_adaptive, "client"),
+    ],
 )
 def test_sites_write_down_what_the_server_does(privacy, unit, tmp_path):
     masked = privacy.trust == "distributed"

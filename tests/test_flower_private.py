@@ -41,9 +41,11 @@ rows_server = ExampleLevelDP(2.0, trust="server", **SEEDED)
 rows_shared = ExampleLevelDP(2.0, trust="distributed", **SEEDED)
 clients_server = ClientLevelDP(0.3, sampling_rate=0.7, noise="seeded")
 clients_shared = ClientLevelDP(0.3, trust="distributed", noise="seeded")
+clients_adaptive = clone(clients_shared).set_params(clip_norm="adaptive")
+fixed = [rows_local, rows_server, rows_shared, clients_server, clients_shared]
 every_trust = pytest.mark.parametrize(
     "privacy",
-    [rows_local, rows_server, rows_shared, clients_server, clients_shared],
+    [*fixed, clients_adaptive, clone(clients_server).set_params(clip_norm="adaptive")],
     ids=lambda p: f"{p.unit}-{p.trust}",
 )
 # Those that protect from the server.
@@ -121,7 +123,7 @@ def test_local_steps_of_sites_with_noise_of_their_own_are_counted():
 # -- the noise ---------------------------------------------------------------------------------
 
 
-@every_trust
+@pytest.mark.parametrize("privacy", fixed, ids=lambda p: f"{p.unit}-{p.trust}")
 def test_secret_noise_heeds_no_seed_and_has_its_standard_deviation(privacy):
     """Of rows so large that what is learned is nothing beside it; of clients nothing is learned."""
     z, n_hidden, options = 0.3, 64, {"hidden_layer_sizes": (64,), "n_rounds": 1}

@@ -25,7 +25,10 @@ from skfedfocal.privacy import ClientLevelDP, ExampleLevelDP, SecureAggregation
 N = 10
 by_rows = ExampleLevelDP(2.0, trust="distributed", n_honest=4, **ROWS)
 by_clients = ClientLevelDP(0.3, trust="distributed", n_honest=4, **ROWS)
-each_unit = pytest.mark.parametrize("privacy", [by_rows, by_clients], ids=lambda p: p.unit)
+adaptive = ClientLevelDP(0.3, clip_norm="adaptive", trust="distributed", n_honest=4, **ROWS)
+each_unit = pytest.mark.parametrize(
+    "privacy", [by_rows, by_clients, adaptive], ids=["rows", "clients", "adaptive"]
+)
 
 
 class Rehearsed(FedFocalClassifier):

@@ -18,7 +18,7 @@ from skfedfocal.engines._around import EngineAround
 from skfedfocal.engines._engine import Engine, Failure, Model, Task, TooFewClients, Updates
 from skfedfocal.engines._private import CLIENT, SERVER
 from skfedfocal.privacy._clipping import clip_factors
-from skfedfocal.privacy._plan import PrivateStep
+from skfedfocal.privacy._plan import NoisySum, PrivateStep
 
 
 class NoisySumEngine(EngineAround):
@@ -34,18 +34,34 @@ class NoisySumEngine(EngineAround):
     scale : float
         What the noise on a sum of clipped gradients becomes in a sum of replies.
     least_noise : float
-        Standard deviation that the noise on the sum must have, whoever takes part.
+        Standard deviation that the noise on the sum must have, whoever takes part; in proportion
+        to the clip norm.
     seed : int
         Of noise in experiments.
+    least_of_count : float, default=0.0
+        The same of the count that steers the clip norm, where one does.
+
+    Attributes
+    ----------
+    step : PrivateStep
+        That of the next round, whose clip norm may be another.
     """
 
     def __init__(
-        self, within: Engine, step: PrivateStep, *, scale: float, least_noise: float, seed: int
+        self,
+        within: Engine,
+        step: PrivateStep,
+        *,
+        scale: float,
+        least_noise: float,
+        seed: int,
+        least_of_count: float = 0.0,
     ):
         super().__init__(within)
         self.step = step
         self.scale = scale
-        self.least_noise = least_noise
+        self.least_noise = least_noise / step.clip_norm
+        self.least_of_count = least_of_count
         self.seed = seed
         self._warned = False
 
@@ -53,20 +69,27 @@ class NoisySumEngine(EngineAround):
         """Train the cohort and yield one row: also of nobody, whose noise must look the same."""
         total = torch.zeros_like(task.theta, dtype=torch.float64)
         failures: list[Failure] = []
+        step, count = self.step, 0.0
         for reply in self.within.train(task):
             if isinstance(reply, Failure):
                 failures.append(reply)
-            elif self.step.unit == "client":
-                total += clipped(reply, self.step.clip_norm).sum(0)
+            elif step.unit == "client":
+                sent, votes = clipped(reply, step.clip_norm)
+                total += sent.sum(0)
+                count += float(votes.sum())
             else:
                 total += reply.deltas.double().sum(0)
         self._check(failures, task)
         deviation = self.scale * self.missing_noise(len(task.cohort))
+        source = step.source(self.seed, SERVER, task.round)
         if deviation:
-            source = self.step.source(self.seed, SERVER, task.round)
             total += deviation * source.normal(len(total), torch.float64).to(total.device)
-        if self.step.unit == "client":
-            total /= self.step.denominator
+        if step.within is not None:
+            noise = self._missing(step.within, len(task.cohort), self.least_of_count)
+            count += noise * float(source.normal(1, torch.float64))
+            self.step = step.after_count(count)
+        if step.unit == "client":
+            total /= step.denominator
         yield one_sum(total, task.cohort, task)
 
     def _check(self, failures: list[Failure], task: Task) -> None:
@@ -86,8 +109,12 @@ class NoisySumEngine(EngineAround):
         """
         if self.step.unit == "example":
             return self.step.total.server_noise
-        shares = self.step.total.client_noise * n_clients**0.5  # all of them are in this process
-        return max(shares, self.step.total.server_noise, self.least_noise)
+        return self._missing(self.step.total, n_clients, self.least_noise * self.step.clip_norm)
+
+    @staticmethod
+    def _missing(total: NoisySum, n_clients: int, least: float) -> float:
+        shares = total.client_noise * n_clients**0.5  # all of them are in this process
+        return max(shares, total.server_noise, least)
 
 
 class MaskedNoiseEngine(EngineAround):
@@ -137,12 +164,20 @@ class MaskedSumEngine(EngineAround):
     needed : int
         Clients whose shares must be in the sum: those whose noise is enough, and as many on top
         as may know their own and take it off.
+    seed : int, default=0
+        Of noise in experiments.
+
+    Attributes
+    ----------
+    step : PrivateStep
+        That of the next round, whose clip norm may be another.
     """
 
-    def __init__(self, within: Engine, step: PrivateStep, needed: int):
+    def __init__(self, within: Engine, step: PrivateStep, needed: int, seed: int = 0):
         super().__init__(within)
         self.step = step
         self.needed = needed
+        self.seed = seed
 
     def ask(
         self,
@@ -173,6 +208,9 @@ class MaskedSumEngine(EngineAround):
         total = n * reply.deltas[0].double()
         if self.step.unit == "client":
             total /= self.step.denominator
+        if self.step.within is not None:
+            self.step = self.step.after_count(float(reply.objective[0, 0]))
+            self.within.share_noise(self.step, self.seed)
         yield one_sum(total, reply.clients, task)
 
 
@@ -192,19 +230,22 @@ def to_be_masked(reply: Updates | Failure, step: PrivateStep, task: Task, seed: 
         Of noise in experiments.
     """
     if isinstance(reply, Failure):
-        clients = np.array([reply.client])
+        clients, votes = np.array([reply.client]), np.zeros(1)
         sent = torch.zeros_like(task.theta, dtype=torch.float64)[None]
     elif step.unit == "client":
-        clients, sent = reply.clients, clipped(reply, step.clip_norm)
+        clients, (sent, votes) = reply.clients, clipped(reply, step.clip_norm)
     else:
-        clients, sent = reply.clients, reply.deltas
+        clients, votes, sent = reply.clients, np.zeros(len(reply.clients)), reply.deltas
     if step.unit == "client":
-        for row, client in zip(sent, clients, strict=True):
+        for i, client in enumerate(clients):
             source = step.source(seed, CLIENT, task.round, int(client))
-            noise = source.normal(len(row), torch.float64).to(row.device)
-            row.add_(noise, alpha=step.total.client_noise)
+            noise = source.normal(sent.shape[1], torch.float64).to(sent.device)
+            sent[i].add_(noise, alpha=step.total.client_noise)
+            if step.within is not None:
+                votes[i] += step.within.client_noise * float(source.normal(1, torch.float64))
     ones = np.ones(len(clients))
-    return Updates(clients, ones, np.column_stack([ones * np.nan, ones]), sent)
+    told = votes if step.within is not None else ones * np.nan  # in the place of a loss
+    return Updates(clients, ones, np.column_stack([told, ones]), sent)
 
 
 def one_sum(total: Tensor, clients: NDArray[np.int64], task: Task) -> Updates:
@@ -213,14 +254,17 @@ def one_sum(total: Tensor, clients: NDArray[np.int64], task: Task) -> Updates:
     return Updates(clients, np.ones(1), unknown, deltas)
 
 
-def clipped(reply: Updates, clip_norm: float) -> Tensor:
-    """The replies, each within the clip norm, of shape (m, p); in double precision.
+def clipped(reply: Updates, clip_norm: float) -> tuple[Tensor, NDArray[np.float64]]:
+    """The replies, each within the clip norm, (m, p), and half a vote of each whether it was, (m,).
 
-    A reply that is not finite becomes zeros, and is never left out, which its value would decide.
+    In double precision. A reply that is not finite becomes zeros, and is never left out, which its
+    value would decide.
     """
     deltas = reply.deltas.double()
-    factors = clip_factors(torch.linalg.vector_norm(deltas, dim=1), clip_norm)[:, None]
-    return factors * torch.where(factors > 0, deltas, 0.0)
+    norms = torch.linalg.vector_norm(deltas, dim=1)
+    factors = clip_factors(norms, clip_norm)[:, None]
+    votes = np.where((norms <= clip_norm).cpu().numpy(), 0.5, -0.5)
+    return factors * torch.where(factors > 0, deltas, 0.0), votes
 
 
 def raise_if_all_failed(failures: list[Failure], task: Task) -> None:

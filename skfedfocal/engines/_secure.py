@@ -95,7 +95,12 @@ class SecureEngine(EngineAround):
         """
         from skfedfocal.engines._noisy_sum import MaskedNoiseEngine  # where it is asked for
 
-        self.within, self.step = MaskedNoiseEngine(self.within, step, seed), step
+        before = self.within
+        if isinstance(before, MaskedNoiseEngine):
+            before.step = step
+        else:
+            self.within = MaskedNoiseEngine(before, step, seed)
+        self.step = step
 
     def train(self, task: Task) -> Iterator[Updates]:
         """Train the cohort and yield one sum, whose `clients` are those that are in it.

@@ -151,7 +151,8 @@ class Guard:
         n_steps = 1 if step.unit == "client" else int(plan.n_epochs)
         if step.unit == "example" and task.get("step") is not None and n_steps != 1:
             raise PrivacyRefusal("Shares of noise cover one step between two sums.")
-        z = step.total.client_noise * self._shares(task, state) ** 0.5 / step.clip_norm
+        z = step.noise_multiplier * self._shares(task, state) ** 0.5
+        z = float(f"{z * (1 - 1e-8):.9g}")  # alike in all rounds, though the clip norm is not
         rate = 1.0 if step.unit == "client" else step.sampling_rate
         self.budget.charge(Event(z, rate, n_steps), path)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,7 +19,7 @@ from torch import nn
 from skfedfocal._estimators.callbacks import CallbackSupport, watched
 from skfedfocal._estimators.prediction import FederatedPredictor
 from skfedfocal._module import build_module, module_name, widths
-from skfedfocal._plain import plain_or_repr
+from skfedfocal._plain import plain_or_repr, to_plain
 from skfedfocal._threads import one_thread
 from skfedfocal._training.assembly import Population, Setup, assemble
 from skfedfocal._training.checkpoint import Checkpoint
@@ -37,6 +39,7 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
     over_sites: ClassVar[bool] = True  # whether sites can be trained on with it
     average_rounds: int
     early_stopping: bool
+    validation_fraction: float
     hidden_layer_sizes: Any
     module: Any
     n_iter_no_change: int
@@ -102,14 +105,16 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
             origin = saved.state if saved is not None and resumed else before
             n_before = 0 if before is None else int(before["n_rounds"])
             until = n_before + n_rounds
-            known = {**self._identity(setup), "rounds before": n_before, **identity}
-            if saved is not None:
-                saved.check(known)  # before anything is asked that would have to be paid for
+            known = {**self._identity(setup, module), "rounds before": n_before, **identity}
             n_wanted = until - (0 if origin is None else int(origin["n_rounds"]))
+            if saved is not None:  # before anything is asked that would have to be paid for
+                saved.check(known)
+                saved.check_length(n_wanted, n_rounds)
             private = self._private(parts, engine, setup, origin, n_wanted, adds_rows)
             federation, server, population = assemble(
                 self, parts, engine, module, setup, counted, private
             )
+            setup = replace(setup, data=self._judged_by(setup, parts))
             state = self._begun(server, setup, before, saved, known)
             if state.server.n_rounds:
                 engine.asked = Traffic()  # what is asked again is no part of the training
@@ -193,7 +198,12 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
                 state = unpacked(saved.state, server, setup.client_ids, setup.data)
         return state
 
-    def _identity(self, setup: Setup) -> dict[str, Any]:
+    def _judged_by(self, setup: Setup, parts: Parts) -> str:
+        """What must be the same for validation losses to be comparable."""
+        what = (setup.data, self.validation_fraction, parts.loss, parts.class_weight)
+        return json.dumps([to_plain(plain_or_repr(value)) for value in what])
+
+    def _identity(self, setup: Setup, module: nn.Module) -> dict[str, Any]:
         """What a checkpoint must have been written for to be gone on with, by name."""
         free = {"n_rounds", "verbose", "device", "warm_start", "min_clients"}
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in free}
@@ -209,6 +219,7 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
             "classes": setup.classes,
             "clients": setup.client_ids,
             "row shape": tuple(setup.row_shape),
+            "layers of the module": re.sub(r"\b0x[0-9a-f]+", "", repr(module)),
         }
 
     def _keep(

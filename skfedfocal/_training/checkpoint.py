@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -70,10 +71,27 @@ class Checkpoint:
         for name in [*before, *(name for name in identity if name not in before)]:
             old, new = before.get(name, "not there"), identity.get(name, "not there")
             if not _same(old, new):
+                was, now = _where_they_differ(*map(_text, (old, new)))
                 raise ValueError(
-                    f"The checkpoint {self.path} was written with {name} {_short(old)}, but now it "
-                    f"is {_short(new)}; use the same, or another file."
+                    f"The checkpoint {self.path} was written with {name} {was}, but now it is "
+                    f"{now}; use the same, or another file."
                 )
+
+    def check_length(self, n_more: int, n_rounds: int) -> None:
+        """Refuse to end before the last round in the file: its model is that of a longer training.
+
+        Parameters
+        ----------
+        n_more : int
+            Rounds to come after those in the file.
+        n_rounds : int
+            Rounds that are asked for.
+        """
+        if n_more < 0:
+            raise ValueError(
+                f"The checkpoint {self.path} has {n_rounds - n_more} rounds, more than "
+                f"n_rounds={n_rounds}; set n_rounds to at least as many, or use another file."
+            )
 
     def begin(
         self,
@@ -118,9 +136,18 @@ def _same(some: Any, other: Any) -> bool:
     )
 
 
-def _short(value: Any) -> str:
-    text = repr(value.tolist() if isinstance(value, np.ndarray) else value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def _text(value: Any) -> str:
+    return repr(value.tolist() if isinstance(value, np.ndarray) else value)
+
+
+def _where_they_differ(*texts: str) -> tuple[str, ...]:
+    """Texts, of long ones the part from shortly before where they are no longer the same."""
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
+    begin = max(0, len(list(same)) - _SHOWN // 2) if max(map(len, texts)) > _SHOWN else 0
+    return tuple(
+        "..." * (begin > 0) + text[begin : begin + _SHOWN] + "..." * (len(text) > begin + _SHOWN)
+        for text in texts
+    )
 
 
 @contextlib.contextmanager

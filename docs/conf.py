@@ -33,7 +33,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "_templates", "**/README.md", "**/sg_execution_times.rst"]
+exclude_patterns = ["_build", "_templates", "**/README.md", "**sg_execution_times.rst"]
 templates_path = ["_templates"]
 default_role = "autolink"  # `name` in a docstring: a link where there is such an object
 highlight_language = "none"  # of blocks that name none

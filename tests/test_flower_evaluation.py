@@ -1,5 +1,7 @@
 """Evaluation over sites: the figures of one process, and no more than a site allows."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,16 +20,27 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 pytest.importorskip("flwr")
 
-from skfedfocal import FederatedClassifier, FedFocalClassifier, FedFocalClassifierCV
+from flwr.app import Context, RecordDict
+
+from skfedfocal import (
+    FederatedClassifier,
+    FedFocalClassifier,
+    FedFocalClassifierCV,
+    load_model,
+)
 from skfedfocal.flower import (
     SimulatedSites,
     SiteError,
     evaluate,
+    export_app,
     federate,
     leave_one_site_out,
     make_client_app,
+    make_server_app,
+    read_export,
 )
 from skfedfocal.flower._messages import ASK, read_facts, write_facts
+from skfedfocal.metrics import Evaluation
 from skfedfocal.metrics import evaluate as evaluate_here
 from skfedfocal.metrics._sums import PredictionSums
 from skfedfocal.preprocessing import (
@@ -376,6 +389,43 @@ def test_what_is_withheld_of_a_class_is_never_that_of_one_site(data):
             # Nobody else has the class: the sum is of one site, as with any question.
             assert whole == (y[site == unknown[0]] == c).sum()
             assert unknown[0] not in asked
+
+
+# -- as an app -----------------------------------------------------------------------------------
+
+
+def test_an_exported_app_evaluates_what_it_has_trained(numbers, tmp_path):
+    X, y, site = numbers
+    saved, figures = tmp_path / "model.skf", tmp_path / "evaluation.json"
+    options = {"evaluate_to": figures, "evaluation": {"min_rows": 1}, "sites": list(SITES)}
+    folder = export_app(
+        classifier(), tmp_path / "app", save_to=saved, evaluated="sums", min_rows=5, **options
+    )
+    client = (folder / "federation" / "client.py").read_text()
+    assert "make_client_app(evaluation='sums', min_rows=5)" in client
+    estimator, told = read_export(folder / "federation" / "server.py")
+    make_server_app(estimator, **told)(grid_of(X, y, site), Context(1, 0, {}, RecordDict(), {}))
+    found = Evaluation.from_dict(json.loads(figures.read_text()))
+    model = load_model(saved)
+    assert_array_equal(found.sums, evaluate(grid_of(X, y, site), model, min_rows=1).sums)
+    threshold = found.threshold(0.8, "sick")
+    rows = each_alone(model, X, site)[y == "sick", 0]
+    assert (rows >= threshold.threshold).mean() == pytest.approx(threshold.recall)
+
+
+def test_a_model_is_kept_whose_evaluation_no_site_allows(numbers, tmp_path):
+    X, y, site = numbers
+    app = make_server_app(
+        classifier(), save_to=tmp_path / "model.skf", evaluate_to=tmp_path / "evaluation.json"
+    )
+    with pytest.raises(SiteError, match="answer no evaluation"):
+        app(grid_of(X, y, site, None), Context(1, 0, {}, RecordDict(), {}))
+    assert load_model(tmp_path / "model.skf").n_iter_ == 3
+    assert not (tmp_path / "evaluation.json").exists()
+    with pytest.raises(ValueError, match="evaluated="):
+        export_app(classifier(), tmp_path / "a", save_to="m", evaluate_to="e")
+    with pytest.raises(ValueError, match="evaluation must be"):
+        export_app(classifier(), tmp_path / "a", save_to="m", evaluated="all")
 
 
 # -- under secure sums -----------------------------------------------------------------------------

@@ -56,8 +56,8 @@ def make_server_app(
     >>> from skfedfocal.flower import make_server_app
     >>> app = make_server_app(FedFocalClassifier(n_rounds=50), save_to="model.skf", min_clients=3)
     """
-    told = {name: options[name] for name in ("sites", "timeout", "wait") if name in options}
-    told = {**told, **(evaluation or {})}
+    told: dict[str, Any] = {n: options[n] for n in ("sites", "timeout", "wait") if n in options}
+    told |= evaluation or {}
     app = ServerApp()
 
     @app.main()

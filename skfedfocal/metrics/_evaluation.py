@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,32 +15,9 @@ from skfedfocal.metrics._bounds import (
     mean_of,
     roc_auc_bounds,
 )
-from skfedfocal.metrics._sums import WITHHELD, parts_of, thresholds, withheld
-
-
-class Threshold(NamedTuple):
-    """A threshold of a probability, and what it does on the rows that it was chosen on.
-
-    Attributes
-    ----------
-    threshold : float
-        Rows of at least this probability are taken for the class.
-    recall, precision : float
-        Of the class.
-    flagged : float
-        Share of all rows that are taken for it.
-
-    Examples
-    --------
-    >>> from skfedfocal.metrics import Threshold
-    >>> Threshold(0.25, recall=0.9, precision=0.5, flagged=0.18).threshold
-    0.25
-    """
-
-    threshold: float
-    recall: float
-    precision: float
-    flagged: float
+from skfedfocal.metrics._report_text import report_text
+from skfedfocal.metrics._sums import WITHHELD, parts_of, withheld
+from skfedfocal.metrics._threshold import Threshold, highest
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -188,17 +165,7 @@ class Evaluation:
         if label is None and len(self.classes) != 2:
             raise ValueError("label is missing: of which class the recall is meant.")
         positives, negatives = self._histograms(self._place(label))
-        hits, false = (np.cumsum(one[::-1])[::-1] for one in (positives, negatives))
-        if not (hits[0] > 0 and np.isfinite(false[0])):
-            raise ValueError("The class has no rows, or figures are withheld.")
-        b = int(np.flatnonzero(hits >= recall * hits[0] * (1 - 1e-12))[-1])
-        taken = float(hits[b] + false[b])
-        return Threshold(
-            float(thresholds(len(hits))[b]),
-            float(hits[b] / hits[0]),
-            float(hits[b] / taken),
-            taken / float(hits[0] + false[0]),
-        )
+        return highest(positives, negatives, recall)
 
     def classification_report(
         self, *, digits: int = 2, output_dict: bool = False
@@ -234,7 +201,7 @@ class Evaluation:
         }
         if output_dict:
             return report | {"accuracy": self.accuracy}
-        return _report_text(report, self.accuracy, digits)
+        return report_text(report, self.accuracy, digits)
 
     def to_frame(self) -> Any:
         """Return a pandas frame with a row for each client and one, ``"all"``, for all rows.
@@ -367,33 +334,3 @@ def _mean(values: Array, defined: Array, weight: Array | None = None) -> float:
 
 def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
-
-
-def _report_text(report: dict[str, Any], accuracy: float, digits: int) -> str:
-    """In scikit-learn's form."""
-    *classes, macro, weighted = report
-    width = max(*map(len, report), digits)
-    heads = ("precision", "recall", "f1-score", "support")
-
-    def written(name: str, values: Any, support: float) -> str:
-        cells = [f"{v:>9}" if isinstance(v, str) else f"{v:>9.{digits}f}" for v in values]
-        count = "nan" if np.isnan(support) else f"{support:g}" if support % 1 else f"{support:.0f}"
-        return f"{name:>{width}s}  {' '.join(cells)} {count:>9}"
-
-    def line(name: str) -> str:
-        *values, support = report[name].values()
-        return written(name, values, support)
-
-    total = report[macro]["support"]
-    return "\n".join(
-        [
-            f"{'':>{width}s}  {' '.join(f'{head:>9}' for head in heads)}",
-            "",
-            *map(line, classes),
-            "",
-            written("accuracy", ("", "", accuracy), total),
-            line(macro),
-            line(weighted),
-            "",
-        ]
-    )

@@ -177,7 +177,7 @@ def test_a_spent_budget_ends_it_whatever_the_server_has_written_down(tmp_path):
     for event in one.privacy_["events"][1:]:
         limit.add(event["noise_multiplier"], sampling_rate=event["sampling_rate"], steps=1)
     limit.add(30.0, of="label_counts")
-    most = limit.epsilon(1e-4) * (1 + 1e-9)
+    most = limit.epsilon(1e-4) * (1 + 1e-4)
     again = clone(z)
     with pytest.raises(FederatedTrainingError, match="PrivacyRefusal, see the site's own log"):
         federate(insisting(tmp_path, PrivacyBudget(most, 1e-4)), again, classes=CLASSES)
@@ -331,3 +331,8 @@ def test_less_noise_for_others_unmasks_nothing(tmp_path):
     model = classifier(secret(rows_shared), secure_aggregation=TERMS)
     with pytest.raises(SiteError, match="Round 0 failed"):
         federate(grid, model, classes=CLASSES)
+
+
+def test_figures_of_a_model_have_no_noise():
+    with pytest.raises(ValueError, match=r"privacy=PrivacyBudget\(.*evaluation='sums'"):
+        make_client_app(privacy=PrivacyBudget(1.0, 1e-5), evaluation="sums")

@@ -104,7 +104,7 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
                     saved.check_length(n_before + n_rounds)
             engine, loss = connect(setup, module, saved)
             check_loss(loss, len(setup.classes), next(module.parameters()).dtype)
-            parts = resolve_parts(self, loss, self._class_weight())
+            parts = resolve_parts(self._settled(), loss, self._class_weight())
             counted = (None, 0)
             if before is not None and adds_rows:
                 counted = before["label_counts"], before["n_calls"]
@@ -283,6 +283,10 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
         if self.privacy.unit == "client":  # whoever is in the list took part
             setup = replace(setup, client_ids=np.arange(n_clients))
         return setup, sizes
+
+    def _settled(self) -> Any:
+        """Itself, with what a search has chosen in the place of parameters."""
+        return self
 
     def _resolve_loss(self) -> Loss:
         """The loss that the parameters mean, checked."""

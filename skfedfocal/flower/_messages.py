@@ -29,7 +29,11 @@ KEYS_HAVE = {"keys": bytes, "signature": bytes}
 UPLOAD_HAS = {"shares": dict, "commitment": bytes}
 UNMASK_HAS = {"seed": dict, "pair": dict}
 # Of questions, where a site loads a room only if it is asked by it.
-_ROOMS = {"Behind": "preprocessing._preparation", "NoisyLabelCounts": "privacy._counts"}
+_ROOMS = {
+    "Behind": "preprocessing._preparation",
+    "NoisyLabelCounts": "privacy._counts",
+    "PredictionSums": "metrics._sums",
+}
 
 
 def write_facts(value: Any) -> ConfigRecord:

@@ -15,6 +15,7 @@ from skfedfocal.engines import Failure, Task, Updates
 from skfedfocal.engines._noisy_sum import to_be_masked
 from skfedfocal.flower import _site
 from skfedfocal.flower._messages import read_step
+from skfedfocal.flower._rows import SiteRows, check_finite
 from skfedfocal.privacy import SecureAggregation
 from skfedfocal.privacy._accounting import Event, check_delta
 from skfedfocal.privacy._budget import PrivacyBudget, PrivacyRefusal
@@ -24,7 +25,7 @@ from skfedfocal.privacy._plan import PrivateStep
 _log = logging.getLogger("skfedfocal")
 
 
-def statistics(rows: _site.SiteRows, request: Mapping[str, Any]) -> dict[str, Any]:
+def statistics(rows: SiteRows, request: Mapping[str, Any]) -> dict[str, Any]:
     """Answer round 0 of a server that is not trusted with the rows.
 
     Names of the columns and, where rows are protected and no delta is given, the power of ten above
@@ -39,7 +40,7 @@ def statistics(rows: _site.SiteRows, request: Mapping[str, Any]) -> dict[str, An
         With the classes, and delta if it is known already.
     """
     wanted = request["private"]
-    _site.check_finite(rows.X)
+    check_finite(rows.X)
     if not np.isin(rows.y, wanted["classes"]).all():
         raise ValueError(f"There are labels that are not among {wanted['classes'].tolist()}.")
     at_most = 1  # what nobody needs to know
@@ -56,7 +57,7 @@ def statistics(rows: _site.SiteRows, request: Mapping[str, Any]) -> dict[str, An
 
 
 def train(
-    load: Callable[[], _site.SiteRows],
+    load: Callable[[], SiteRows],
     task: Mapping[str, Any],
     theta: Tensor,
     plan: LocalPlan,
@@ -121,7 +122,7 @@ class Guard:
     def at_question(self, task: Mapping[str, Any], state: RecordDict, path: Any) -> None:
         """Before the answer to a question: label counts with noise are the only one."""
         query = task["query"]
-        if not isinstance(query, NoisyLabelCounts) or task["plan"] is not None:
+        if not isinstance(query, NoisyLabelCounts) or task.get("plan") is not None:
             raise PrivacyRefusal(f"This site's budget does not cover {type(query).__name__}.")
         by_client = query.client_bound is not None
         self._check_unit("client" if by_client else "example")

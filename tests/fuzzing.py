@@ -1,4 +1,4 @@
-"""Random federations, parameters and tools, and random damage to files: what must come of each.
+"""Random federations, parameters and tools: what must come of each.
 
 A case is drawn from a number alone, so that ``case(7)`` is the same for ever. Either it ends with a
 clear error, one of the package's or scikit-learn's own checks, in words; or with a fitted model
@@ -7,14 +7,11 @@ whose invariants hold. `tools/fuzz.py` tries as many as there is time for.
 
 from __future__ import annotations
 
-import io
-import json
 import pickle
 import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +30,7 @@ from skfedfocal import (
     FederatedTrainingError,
     FedFocalClassifier,
     FedFocalClassifierCV,
-    ModelFileError,
-    load_model,
-    save_model,
+    PersonalizedClassifier,
 )
 from skfedfocal.preprocessing import FederatedStandardScaler
 
@@ -283,6 +278,24 @@ def by_column(model: Any, of: Rows, rng: np.random.Generator) -> None:
         raise Wrong("ids as a column train another model than ids as an argument")
 
 
+def personalized(model: Any, of: Rows, rng: np.random.Generator) -> None:
+    """Each client's own model, of which the least share is the global one."""
+    X = np.asarray(of.X.todense()) if sparse.issparse(of.X) else np.asarray(of.X, np.float64)
+    given = {"clients": of.clients, "sample_weight": of.weight}
+    shares = [(0.0,), (0.5, 1.0)][rng.integers(2)]
+    own = PersonalizedClassifier(clone(model), n_epochs=1, shares=shares, random_state=0)
+    own.fit(X, of.y, **given)
+    ids = np.zeros(len(X), int) if of.clients is None else of.clients
+    probabilities = own.predict_proba(X, clients=of.clients)
+    if not np.isfinite(probabilities).all() or not np.allclose(probabilities.sum(1), 1, atol=1e-4):
+        raise Wrong("probabilities of clients' own models are none")
+    if not np.isin(own.predict(X, clients=of.clients), own.classes_).all():
+        raise Wrong("a class is predicted that there is not")
+    strange = own.predict_proba(X, clients=[f"nobody {i}" for i, _ in enumerate(ids)])
+    if not np.array_equal(strange, own.estimator_.predict_proba(X)):
+        raise Wrong("for rows of strangers it is not the global model that predicts")
+
+
 TOOLS: list[Callable[[Any, Rows, np.random.Generator], None]] = [
     alone,
     alone,
@@ -295,6 +308,7 @@ TOOLS: list[Callable[[Any, Rows, np.random.Generator], None]] = [
     out_of_fold,
     calibrated,
     by_column,
+    personalized,
 ]
 
 
@@ -311,129 +325,3 @@ def sound(model: Any, X: Any) -> None:
     chosen = probabilities[np.arange(len(best)), np.searchsorted(model.classes_, predicted)]
     if not (chosen >= best - 1e-4).all():
         raise Wrong("the class predicted is not the most probable one")
-
-
-# -- files ---------------------------------------------------------------------------------------
-
-
-class Files:
-    """A sound model file, and damage to it."""
-
-    def __init__(self, folder: Path):
-        X = np.random.default_rng(0).normal(size=(30, 3))
-        y, clients = np.arange(30) % 3, np.arange(30) % 2
-        model = make_pipeline(
-            FederatedStandardScaler(), FedFocalClassifier((3,), n_rounds=1, random_state=0)
-        )
-        model.fit(X, y, fedfocalclassifier__clients=clients)
-        self.path = folder / "damaged.skf"
-        save_model(model, self.path)
-        self.sound = self.path.read_bytes()
-        self.X = X
-
-    def case(self, number: int) -> str:
-        """Damage the file, read it; returns how that ended."""
-        rng = np.random.default_rng([77, number])
-        damage = DAMAGE[rng.integers(len(DAMAGE))]
-        self.path.write_bytes(damage(self.sound, rng))
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                model = load_model(self.path)
-        except ModelFileError as error:
-            if len(str(error)) < 20:
-                raise Wrong(f"file {number}, {damage.__name__}: few words {error!r}") from error
-            return f"{REFUSED}: {damage.__name__}"
-        except Exception as error:
-            raise Wrong(
-                f"file {number}, {damage.__name__}: {type(error).__name__}: {error}"
-            ) from error
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                sound(model, self.X)  # another model, but one
-        except Exception as error:
-            raise Wrong(f"file {number}, {damage.__name__}: read, and then {error!r}") from error
-        return f"read: {damage.__name__}"
-
-
-def flipped(content: bytes, rng: np.random.Generator) -> bytes:
-    found = bytearray(content)
-    for place in rng.integers(len(found), size=int(rng.integers(1, 9))):
-        found[place] ^= 1 << int(rng.integers(8))
-    return bytes(found)
-
-
-def cut_short(content: bytes, rng: np.random.Generator) -> bytes:
-    return content[: int(rng.integers(len(content)))]
-
-
-def with_more(content: bytes, rng: np.random.Generator) -> bytes:
-    place, more = int(rng.integers(len(content))), rng.bytes(int(rng.integers(1, 50)))
-    return content[:place] + more + content[place:]
-
-
-def something_else(content: bytes, rng: np.random.Generator) -> bytes:
-    return rng.bytes(int(rng.integers(0, 2000)))
-
-
-def _signed(content: bytes, body: bytes) -> bytes:
-    """With the checksum that a forger would compute."""
-    head = content.partition(b"\n")[0].rsplit(b" ", 1)[0]
-    return head + b" " + sha256(body).hexdigest().encode() + b"\n" + body
-
-
-def flipped_and_signed(content: bytes, rng: np.random.Generator) -> bytes:
-    return _signed(content, flipped(content.partition(b"\n")[2], rng))
-
-
-def rewritten_and_signed(content: bytes, rng: np.random.Generator) -> bytes:
-    """One value of the facts, or one array, is another."""
-    with np.load(io.BytesIO(content.partition(b"\n")[2])) as stored:
-        arrays = dict(stored)
-    facts = json.loads(arrays["facts"].tobytes())
-    if rng.random() < 0.3:
-        name = list(arrays)[rng.integers(len(arrays))]
-        if name != "facts":
-            arrays[name] = _other_array(arrays[name], rng)
-    else:
-        places = list(_places(facts))
-        parent, key = places[rng.integers(len(places))]
-        others = [None, True, 0, -1, 3, 1e308, "x", "", [], {}, [1], {"place": "0"}, {"tuple": []}]
-        if rng.random() < 0.2 and isinstance(parent, dict):
-            del parent[key]
-        else:
-            parent[key] = others[rng.integers(len(others))]
-    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-    body = io.BytesIO()
-    np.savez(body, **arrays)
-    return _signed(content, body.getvalue())
-
-
-def _other_array(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    which = rng.integers(5)
-    if which == 0:
-        return array[:-1]
-    if which == 1:
-        return array.astype(str)
-    if which == 2:
-        return np.full(array.shape, np.nan)
-    return array[None] if which == 3 else np.zeros(0)
-
-
-def _places(value: Any) -> Any:
-    """Every place in nested lists and dicts, as the container and the key."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in pairs:
-        yield value, key
-        if isinstance(inner, dict | list):
-            yield from _places(inner)
-
-
-DAMAGE = [
-    flipped,
-    cut_short,
-    with_more,
-    something_else,
-    flipped_and_signed,
-    rewritten_and_signed,
-    rewritten_and_signed,
-]

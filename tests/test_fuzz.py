@@ -7,7 +7,8 @@ import json
 
 import numpy as np
 import pytest
-from fuzzing import DAMAGE, FITTED, REFUSED, Files, Wrong, case, sound, unclear
+from fuzzing import FITTED, REFUSED, Wrong, case, sound, unclear
+from fuzzing_files import DAMAGE, Checkpoints, Files
 
 from skfedfocal import FedFocalClassifier
 
@@ -17,6 +18,12 @@ def test_random_federations_end_with_a_sound_model_or_in_words(first):
     ended = [case(number) for number in range(first, first + 10)]
     assert all(how == FITTED or how.startswith(REFUSED) for how in ended)
     assert FITTED in ended
+
+
+def test_damaged_checkpoints_are_refused_or_those_of_another_training(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    ended = {checkpoints.case(number) for number in range(60)}
+    assert sum(how.startswith(REFUSED) for how in ended) >= len({d.__name__ for d in DAMAGE}) - 1
 
 
 def test_damaged_files_are_refused_when_they_are_read(tmp_path):

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import count, islice
 from pathlib import Path
 
@@ -21,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch  # noqa: E402
-from fuzzing import Files, Wrong, case  # noqa: E402
+from fuzzing import Wrong, case  # noqa: E402
+from fuzzing_files import Checkpoints, Files  # noqa: E402
 
 
 def tried(
@@ -50,10 +52,22 @@ def main() -> None:
     torch.set_num_threads(1)
     bad = False
     with tempfile.TemporaryDirectory() as folder:
-        files = Files(Path(folder))
-        for name, one, share in (("federations", case, 0.7), ("files", files.case, 0.3)):
+        kinds = [
+            ("federations", case, 6.0),
+            ("model files", Files(Path(folder)).case, 2.0),
+            ("checkpoints", Checkpoints(Path(folder)).case, 1.0),
+        ]
+        if find_spec("flwr"):  # in the environment of `make test-flower`
+            from fuzzing_sites import Messages, Tables
+
+            kinds += [
+                ("tables", Tables(Path(folder)).case, 2.0),
+                ("messages of sites", Messages().case, 2.0),
+            ]
+        whole = sum(share for _, _, share in kinds)
+        for name, one, share in kinds:
             numbers = islice(count(args.start), args.cases)
-            ended, wrong = tried(one, numbers, share * args.seconds)
+            ended, wrong = tried(one, numbers, share / whole * args.seconds)
             print(f"\n{sum(ended.values()) + len(wrong)} {name}, {len(wrong)} of them wrong")
             for how, number in ended.most_common():
                 print(f"{number:8d} {how}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from skfedfocal._plain import ModelFileError, read_plain, to_plain, write_plain
 from skfedfocal._training.state import TrainingState, packed
 
+_T = TypeVar("_T")
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -32,15 +34,22 @@ class Checkpoint:
         Of the training in the file.
     state : mapping or None
         Its state, as `packed` had it.
+    search : mapping or None
+        Of the search that chose what is trained, as it was saved; None where nothing was searched.
+    judged_by : str or None
+        What validation losses in the file are comparable by.
     """
+
+    judged_by: str | None = None
 
     def __init__(self, path: Path):
         self.path = path
         self._stored = read_plain(path) if path.exists() else {}
-        if self._stored and set(self._stored) != {"identity", "seed", "state"}:
+        if path.exists() and not _is_checkpoint(self._stored):
             raise ModelFileError(f"{path} is not a checkpoint of a training.")
         self.seed: int | None = self._stored.get("seed")
         self.state: Mapping[str, Any] | None = self._stored.get("state")
+        self.search: Mapping[str, Any] | None = self._stored.get("search")
         self._written: dict[str, Any] = {}
 
     @classmethod
@@ -70,19 +79,31 @@ class Checkpoint:
         for name in [*before, *(name for name in identity if name not in before)]:
             old, new = before.get(name, "not there"), identity.get(name, "not there")
             if not _same(old, new):
+                was, now = _where_they_differ(*map(_text, (old, new)))
                 raise ValueError(
-                    f"The checkpoint {self.path} was written with {name} {_short(old)}, but now it "
-                    f"is {_short(new)}; use the same, or another file."
+                    f"The checkpoint {self.path} was written with {name} {was}, but now it is "
+                    f"{now}; use the same, or another file."
                 )
 
-    def begin(
-        self,
-        identity: Mapping[str, Any],
-        seed: int,
-        client_ids: NDArray[Any],
-        data: str | None,
-    ) -> None:
+    def check_length(self, n_rounds: int) -> None:
+        """Refuse to end before the last round in the file: its model is that of a longer training.
+
+        Parameters
+        ----------
+        n_rounds : int
+            Rounds that there are to be in all.
+        """
+        there = 0 if self.state is None else int(self.state["n_rounds"])
+        if there > n_rounds:
+            raise ValueError(
+                f"The checkpoint {self.path} has {there} rounds, more than the {n_rounds} asked "
+                "for; set n_rounds to at least as many, or use another file."
+            )
+
+    def begin(self, identity: Mapping[str, Any], seed: int, client_ids: NDArray[Any]) -> None:
         """Say what the training is, by name; one that began as another is refused.
+
+        Nothing is written yet, so that a training that is refused later leaves no file.
 
         Parameters
         ----------
@@ -92,19 +113,51 @@ class Checkpoint:
             Of the training.
         client_ids : ndarray of shape (n_clients,)
             The clients.
-        data : str or None
-            Digest of the rows.
         """
         self.check(identity)
-        self._written = {"identity": dict(identity), "seed": seed}
-        self._clients, self._data = client_ids, data
-        if not self._stored:  # the seed must outlive a crash in the first round
-            write_plain(self.path, {**self._written, "state": None})
+        self._written, self._clients = {"identity": dict(identity), "seed": seed}, client_ids
+
+    def read(self, read: Callable[..., _T], *arguments: Any) -> _T:
+        """What a function makes of the file's values, of whose form it may be sure.
+
+        Raises
+        ------
+        ModelFileError
+            If they are not those of such a training: the file was made by something else.
+        """
+        try:
+            return read(*arguments)
+        except Exception as error:
+            raise ModelFileError(
+                f"{self.path} is no checkpoint of this training: {type(error).__name__}: {error}"
+            ) from error
+
+    def start(self) -> None:
+        """Make the file if it is new: the seed must outlive a crash in the first round."""
+        if not self._stored:
+            self._write(None)
 
     def save(self, state: TrainingState) -> None:
         """Write down a complete round."""
-        values = packed(state, self._clients, self._data)
-        write_plain(self.path, {**self._written, "state": values})
+        self._write(packed(state, self._clients, self.judged_by))
+
+    def save_search(self, values: Mapping[str, Any]) -> None:
+        """Write down where a search stands, which comes before the first round of the training."""
+        self.search = values
+        self._write(self.state)
+
+    def _write(self, state: Mapping[str, Any] | None) -> None:
+        search = {} if self.search is None else {"search": self.search}
+        write_plain(self.path, {**self._written, "state": state, **search})
+
+
+def _is_checkpoint(stored: Any) -> bool:
+    parts = {"identity": dict, "seed": int, "state": dict | None, "search": dict | None}
+    return (
+        isinstance(stored, dict)
+        and set(stored) | {"search"} == set(parts)
+        and all(isinstance(value, parts[name]) for name, value in stored.items())
+    )
 
 
 def _same(some: Any, other: Any) -> bool:
@@ -118,9 +171,18 @@ def _same(some: Any, other: Any) -> bool:
     )
 
 
-def _short(value: Any) -> str:
-    text = repr(value.tolist() if isinstance(value, np.ndarray) else value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def _text(value: Any) -> str:
+    return repr(value.tolist() if isinstance(value, np.ndarray) else value)
+
+
+def _where_they_differ(*texts: str) -> tuple[str, ...]:
+    """Texts, of long ones the part from shortly before where they are no longer the same."""
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
+    begin = max(0, len(list(same)) - _SHOWN // 2) if max(map(len, texts)) > _SHOWN else 0
+    return tuple(
+        "..." * (begin > 0) + text[begin : begin + _SHOWN] + "..." * (len(text) > begin + _SHOWN)
+        for text in texts
+    )
 
 
 @contextlib.contextmanager

@@ -93,6 +93,36 @@ def packed(state: TrainingState, client_ids: NDArray[Any], data: str | None) -> 
     }
 
 
+def check_packed(values: Mapping[str, Any], theta: Tensor) -> None:
+    """Raise ValueError where values that a file had are not those of `packed` for such a model."""
+    n_rounds, history, best = values["n_rounds"], values["history"], values["best"]
+    names = [f.name for f in fields(Round) if f.name != "failures"]
+    models = [values["theta"], *values["optimizer"].values(), *values["recent"]]
+    shape = tuple(theta.shape)
+    sound = {
+        "models": all(_is_finite(m, shape) for m in [*models, *([] if best is None else [best])]),
+        "n_rounds": type(n_rounds) is int and n_rounds >= 0,
+        "recall": values["recall"].shape == values["clients"].shape
+        and values["recall"].dtype == np.float32,
+        "history": list(history) == names
+        and all(c.shape == (n_rounds,) and c.dtype.kind in "if" for c in history.values()),
+        "best_loss": type(values["best_loss"]) is float,
+        "n_waited": type(values["n_waited"]) is int,
+        "failures": all(set(f) == {"round", "client", "reason"} for f in values["failures"]),
+        "label_counts": values["label_counts"] is None or _is_finite(values["label_counts"]),
+        "n_calls": type(values["n_calls"]) is int and values["n_calls"] >= 1,
+        "privacy": isinstance(values["privacy"], Mapping | None),
+    }
+    if not all(sound.values()):
+        raise ValueError(f"{[name for name in sound if not sound[name]]} are of another form")
+
+
+def _is_finite(value: Any, shape: tuple[int, ...] | None = None) -> bool:
+    array = np.asarray(value)
+    right = array.dtype.kind == "f" and (shape is None or array.shape == shape)
+    return right and bool(np.isfinite(array).all())
+
+
 def unpacked(
     values: Mapping[str, Any],
     start: ServerState,

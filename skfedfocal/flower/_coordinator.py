@@ -29,7 +29,7 @@ from skfedfocal._training.parts import check_cohorts
 from skfedfocal.engines import Engine, Traffic, Unanswered
 from skfedfocal.flower._engine import GridEngine
 from skfedfocal.flower._exchange import NoReply, ask
-from skfedfocal.flower._messages import STATISTICS
+from skfedfocal.flower._messages import STATISTICS, check_statistics
 from skfedfocal.flower._sites import (
     Site,
     SiteError,
@@ -137,7 +137,8 @@ class Coordinator:
             "digest": self._needs_digest,
             "lenient": self._fills,
         }
-        answers, failures = ask(self.grid, dict.fromkeys(nodes, request), STATISTICS, self.timeout)
+        tasks = dict.fromkeys(nodes, request)
+        answers, failures = ask(self.grid, tasks, STATISTICS, self.timeout, check=check_statistics)
         found = [Site(who, node, facts) for node, (who, facts) in answers.items()]
         failed = [
             (f"node {node}" if no.name is None else f"site {no.name!r}", no)
@@ -153,10 +154,10 @@ class Coordinator:
             return
         for back in self._ask(sorted(new))[0]:
             site = lost.get(back.name)
-            if site is None:
-                continue
             same = ("size", "n_rows", "row_shape", "columns", "digest")
-            if all(to_plain(back.facts.get(k)) == to_plain(site.facts.get(k)) for k in same):
+            if site and all(
+                to_plain(back.facts.get(k)) == to_plain(site.facts.get(k)) for k in same
+            ):
                 site.node = back.node
 
     # -- training ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,6 @@ from sklearn.pipeline import make_pipeline
 from skfedfocal import FederatedTrainingError, FedFocalClassifier
 from skfedfocal.flower import SimulatedSites, SiteError, federate, load_table
 from skfedfocal.preprocessing import FederatedStandardScaler
-
-logging.getLogger("skfedfocal").setLevel(logging.CRITICAL)  # sites log what ended their work
 
 
 class Tables:
@@ -156,7 +155,7 @@ class Messages:
         )
         what = f"message {number}"
         try:
-            with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+            with quiet():
                 federate(grid, model)
         except Wrong:
             raise
@@ -167,8 +166,19 @@ class Messages:
         except Exception as error:
             raise Wrong(f"{what}, {grid.done}, inward={grid.inward}: {error!r}") from error
         try:
-            with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+            with quiet():
                 sound(model, self.X)
         except Exception as error:
             raise Wrong(f"{what}, {grid.done}: trained, and then {error!r}") from error
         return f"trained: {'to' if grid.inward else 'from'} a site"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without warnings, and without what sites log of errors that ended their work."""
+    logging.disable()
+    try:
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -139,12 +139,11 @@ class Coordinator:
         }
         tasks = dict.fromkeys(nodes, request)
         answers, failures = ask(self.grid, tasks, STATISTICS, self.timeout, check=check_statistics)
-        found = [Site(who, node, facts) for node, (who, facts) in answers.items()]
         failed = [
             (f"node {node}" if no.name is None else f"site {no.name!r}", no)
             for node, no in failures.items()
         ]
-        return found, failed
+        return [Site(who, node, facts) for node, (who, facts) in answers.items()], failed
 
     def _recognise(self, online: set[int]) -> None:
         """Find sites that came back as another node."""

@@ -71,7 +71,7 @@ def load_table(config: Config) -> tuple[Any, ...]:
         raise ValueError(f"data-path must be a .csv, .parquet or .npz file; got {path.name!r}.")
     with _named(path):
         if kind == ".npz":
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return stored["X"], stored["y"], stored.get("sample_weight")
         names, column = _read_csv(path, marks) if kind == ".csv" else _read_parquet(path)
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -321,8 +321,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         held_out = [rows.regroup(rows.layout.restrict(test)) for _, test in splits]
         replica = copy.deepcopy(module)
         many = ManyFederations(replica, rows, folds)
-        stages = race(len(candidates), self.n_rounds) if self.racing else []
-        stages = stages or [(self.n_rounds, 1)]
+        stages = race(len(candidates) if self.racing else 1, self.n_rounds)
         begun = Standing.of(self._runs(candidates, folds, module, rows, setup), splits)
         if saved is not None:
             saved.start()
@@ -330,20 +329,19 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
                 begun.check(saved.search)
                 begun = saved.read(begun.resumed, saved.search)
         standing = begun
+
+        def judge(run: Run) -> tuple[float, float]:
+            return balanced_accuracy(run, replica, held_out[run.fold])
+
         try:
-            for standing in begun.rounds(
-                stages,
-                many,
-                lambda run: balanced_accuracy(run, replica, held_out[run.fold]),
-            ):
+            for standing in begun.rounds(stages, many, judge):
                 if saved is not None:
                     saved.save_search(standing.packed())
         except KeyboardInterrupt:
             if not np.isnan(standing.scores).any():  # the leader's model, though of a fold
                 self._choose(candidates, standing)
                 leader = next(run for run in standing.runs if run.candidate == self.best_index_)
-                sizes = many.engines[leader.fold].sizes
-                theta = leader.state.server.theta
+                theta, sizes = leader.state.server.theta, many.engines[leader.fold].sizes
                 loss = self._resolve_loss()
                 self._keep(leader.state, theta, loss, setup, leader.population, sizes)
             raise

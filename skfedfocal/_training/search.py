@@ -103,14 +103,14 @@ def race(n_candidates: int, n_rounds: int) -> list[tuple[int, int]]:
     """Stages of a race: how many rounds each lasts and how many candidates it leaves.
 
     Each stage leaves the better half, until one is left; the stages together are shorter than the
-    training they stand for.
+    training they stand for. A single candidate trains for all of it.
     """
     left, stages = n_candidates, []
     while left > 1:
         left = (left + 1) // 2
         stages.append(left)
     n_each = max(1, n_rounds // (len(stages) + 3))
-    return [(n_each, left) for left in stages]
+    return [(n_each, left) for left in stages] or [(n_rounds, 1)]
 
 
 def gamma_as_constant(federation: Federation, loss: FocalLoss, n_classes: int) -> Federation:

@@ -30,11 +30,11 @@ test: $(VENV)/.dev ## the tests, on two cores; ARGS="-k name" is passed on to py
 
 # Servers want both cores for themselves, so the tests that start them run one after the other.
 test-flower: $(FLOWER)/.test ## the tests of skfedfocal.flower, also with real Flower servers on the loopback interface
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -n 2 tests/test_flower*.py tests/test_doctests.py "tests/test_site.py::test_snippets_run_by_themselves_and_print_what_is_shown[guide/sites.md]"
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -n 2 tests/test_flower*.py tests/test_callbacks.py tests/test_doctests.py "tests/test_site.py::test_snippets_run_by_themselves_and_print_what_is_shown[guide/sites.md]"
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m "flower and not soak" tests/test_flower*.py
 
-test-tools: $(TOOLS)/.test ## the tests of ClientColumn in other packages: skore, mapie, imbalanced-learn, fairlearn, skrub
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(TOOLS)/bin/python -m pytest -n 2 tests/tools tests/test_tools_page.py
+test-tools: $(TOOLS)/.test ## the tests in other packages: skore, mapie, imbalanced-learn, fairlearn, skrub, MLflow, TensorBoard
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(TOOLS)/bin/python -m pytest -n 2 tests/tools tests/test_tools_page.py "tests/test_site.py::test_snippets_run_by_themselves_and_print_what_is_shown[guide/trackers.md]"
 
 test-oldest: $(OLDEST)/.test ## the tests on the oldest numpy, scipy and scikit-learn at once; torch as pinned
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(OLDEST)/bin/python -m pytest -n 2 $(ARGS)
@@ -59,7 +59,7 @@ coverage: $(VENV)/.dev $(FLOWER)/.test ## lines and branches that the tests reac
 soak: $(VENV)/.dev ## the slow and the large tests, one after the other
 	MPLBACKEND=Agg $(PY) -m pytest -m soak $(ARGS)
 
-soak-flower: $(FLOWER)/.test ## a thousand sites with faults; kills of real servers and sites
+soak-flower: $(FLOWER)/.test ## a thousand simulated sites, of which some fail in every round
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m soak tests/test_flower*.py $(ARGS)
 
 fuzz: $(VENV)/.dev ## random federations and tools, and damaged files, for a while; ARGS="--seconds 3600"

@@ -11,6 +11,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["MPLBACKEND"] = "Agg"
 
+from docutils import nodes
+from docutils.utils.math import latex2mathml
+
 import skfedfocal
 
 # Of the exporter to ONNX, which names each package that it could have used.
@@ -24,14 +27,13 @@ version = release = skfedfocal.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "myst_parser",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "_templates", "**/README.md"]
+exclude_patterns = ["_build", "_templates", "**/README.md", "**sg_execution_times.rst"]
 templates_path = ["_templates"]
 default_role = "autolink"  # `name` in a docstring: a link where there is such an object
 highlight_language = "none"  # of blocks that name none
@@ -117,6 +119,7 @@ sphinx_gallery_conf = {
 
 # -- theme ---------------------------------------------------------------------------------------
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "skfedfocal"
 html_static_path = ["_static"]
@@ -145,5 +148,20 @@ def escape_underscores(app, what, name, obj, options, lines):
             lines[i] = re.sub(r"(?<=\w)_(?=[,)])", r"\_", line)
 
 
+# -- formulas: MathML, which browsers draw by themselves; MathJax would come from the net ---------
+
+
+def write_inline_formula(translator, node):
+    translator.body.append(latex2mathml.tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def write_formula(translator, node):
+    formula = latex2mathml.tex2mathml(node.astext(), as_block=True)
+    translator.body.append(f'<div class="math">{formula}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app):
+    app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
     app.connect("autodoc-process-docstring", escape_underscores, priority=400)  # before numpydoc's

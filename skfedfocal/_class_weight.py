@@ -155,7 +155,7 @@ class EffectiveNumber(ClassWeight):
 
     def weights(self, counts: Array | None, classes: NDArray[Any]) -> Array:
         assert counts is not None
-        number = (1 - self.beta**counts) / (1 - self.beta)
+        number = 1 - self.beta**counts  # up to a factor, which the last line takes out
         weights = np.divide(1.0, number, out=np.zeros_like(counts), where=counts > 0)
         return weights * counts.sum() / (weights @ counts)
 

@@ -22,6 +22,8 @@ COUNTS_BELOW = "rows with values below thresholds, summed over the clients"
 VALUE_COUNTS = "rows by value of a column, summed over the clients"
 CATEGORIES = "values of columns and rows by value, summed over the clients"
 HITS = "hits and rows by class, summed over the clients"
+PREDICTIONS = "predictions, losses and histograms of scores by class, summed over the clients"
+OWN_FIGURES = "predictions, losses and histograms of scores by class of each client that allows it"
 
 FACTS = frozenset(
     {
@@ -36,10 +38,12 @@ FACTS = frozenset(
         VALUE_COUNTS,
         CATEGORIES,
         HITS,
+        PREDICTIONS,
+        OWN_FIGURES,
     }
 )
 # What is about one client, and so cannot be had from a sum.
-SINGLE = frozenset({LABEL_COUNTS, WEIGHTS, RECALLS, SINGLE_UPDATES})
+SINGLE = frozenset({LABEL_COUNTS, WEIGHTS, RECALLS, SINGLE_UPDATES, OWN_FIGURES})
 
 
 class Discloses(Protocol):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from skfedfocal._data.blocks import schedule
+from skfedfocal._data.blocks import poisson_schedule, schedule
 from skfedfocal._random import shuffled_places
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=80, database=None)
@@ -249,3 +249,52 @@ def test_little_is_padded():
     assert padding_share(rng.integers(20, 81, 1000), 20) < 0.05
     # Batches that hold whole clients are no wider than the largest of the block.
     assert padding_share(rng.integers(20, 81, 1000), 1000) < 0.10
+
+
+@repeatable
+@given(
+    sizes=sizes_of_clients,
+    n_steps=st.integers(1, 4),
+    block_size=st.integers(1, 6),
+    seed=seeds,
+)
+def test_steps_that_take_rows_by_chance_take_those_that_were_drawn(
+    sizes, n_steps, block_size, seed
+):
+    offsets, drawn = layout_of(sizes), {}
+
+    def sampler(members):
+        rng = np.random.default_rng([seed, *members])
+
+        def draw(sizes_here):
+            taken = rng.random(sizes_here.sum()) < 0.3
+            for k, own in zip(members, np.split(taken, np.cumsum(sizes_here)[:-1]), strict=True):
+                drawn.setdefault(int(k), []).append((offsets[k] + np.flatnonzero(own)).tolist())
+            return taken
+
+        return draw
+
+    blocks = list(
+        poisson_schedule(
+            np.arange(len(sizes)), offsets, n_steps=n_steps, block_size=block_size, sampler=sampler
+        )
+    )
+    found = {}
+    for block in blocks:
+        m = len(block.members)
+        assert 1 <= m <= block_size
+        np.testing.assert_array_equal(block.alive, np.full(n_steps, m))
+        assert block.start[0] == 0
+        np.testing.assert_array_equal(np.diff(block.start), m * block.width)
+        assert len(block.places) == len(block.share) == block.start[-1]
+        assert set(block.share) <= {0.0, 1.0}
+        for step in range(n_steps):
+            here = slice(block.start[step], block.start[step + 1])
+            places = block.places[here].reshape(m, -1)
+            real = block.share[here].reshape(m, -1) > 0
+            for i, k in enumerate(block.members):
+                assert (offsets[k] <= places[i]).all()
+                assert (places[i] < offsets[k + 1]).all()
+                found.setdefault(int(k), []).append(sorted(places[i][real[i]].tolist()))
+    assert sorted(found) == list(range(len(sizes)))
+    assert found == drawn

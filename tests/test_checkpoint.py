@@ -7,6 +7,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from skfedfocal import (
     FederatedClassifier,
@@ -191,6 +192,29 @@ def test_two_trainings_on_one_file(path):
     clf.fit(X, y, clients=CLIENTS, checkpoint=path)
     assert found == [f"Another process is using the checkpoint {path}."]
     clf.fit(X, y, clients=CLIENTS, checkpoint=path)  # it lets go when it is done
+
+
+def test_a_file_of_more_rounds_than_are_asked_for_is_refused(path, refused):
+    FedFocalClassifier(**SETTINGS).set_params(n_rounds=4).fit(
+        X, y, clients=CLIENTS, checkpoint=path
+    )
+    shorter = FedFocalClassifier(**SETTINGS).set_params(n_rounds=3)
+    refused(shorter, "has 4 rounds, more than the 3 asked for", X, y, clients=CLIENTS)
+    same = FedFocalClassifier(**SETTINGS).set_params(n_rounds=4)
+    assert same.fit(X, y, clients=CLIENTS, checkpoint=path).n_iter_ == 4
+
+
+def test_another_module_of_the_same_name_is_refused(path, refused):
+    def module(activation):
+        def make(n_features, n_classes):
+            return nn.Sequential(nn.Linear(n_features, 4), activation, nn.Linear(4, n_classes))
+
+        return make
+
+    written = FedFocalClassifier(**{**SETTINGS, "module": module(nn.Tanh())})
+    written.fit(X, y, clients=CLIENTS, checkpoint=path)
+    other = FedFocalClassifier(**{**SETTINGS, "module": module(nn.ReLU())})
+    refused(other, "layers of the module .*Tanh", X, y, clients=CLIENTS)
 
 
 def test_in_a_pipeline(path):

@@ -16,9 +16,11 @@ from torch import nn
 from skfedfocal import FedFocalClassifier, FedFocalClassifierCV, dirichlet_partition
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.rows import FederatedRows
-from skfedfocal._estimators.classifier_cv import _clearly_better
 from skfedfocal._local import LocalPlan
-from skfedfocal._training.search import Run, balanced_accuracy, race, stratified_folds
+from skfedfocal._training.folds import stratified_folds
+from skfedfocal._training.search import Run, balanced_accuracy, race
+from skfedfocal._training.standing import clearly_better
+from skfedfocal.engines import LoopEngine
 from skfedfocal.losses import CrossEntropyLoss
 
 GAMMAS = (0.0, 1.0, 3.0)
@@ -128,24 +130,39 @@ def test_a_gamma_for_each_class_is_searched_too():
         FedFocalClassifierCV(gammas=[[1.0, 2.0]], **settings).fit(X, y, clients=clients)
 
 
-def test_variance_of_a_score_is_that_of_rows_drawn_anew():
-    counts, recalls, rng = np.array([200, 40, 9]), [0.8, 0.6, 0.5], np.random.default_rng(0)
+@pytest.mark.parametrize("agreement", [0.0, 0.7, 0.95])
+def test_variance_of_a_lead_is_that_of_rows_drawn_anew(agreement):
+    """Of two candidates that are right on the same rows mostly, whose scores vary together."""
+    counts, recalls, rng = np.array([300, 80, 30]), [0.8, 0.6, 0.5], np.random.default_rng(0)
     y = np.repeat(np.arange(3), counts)
     layout = ClientLayout.from_ids(rng.integers(4, size=len(y)), len(y))
-    module = nn.Linear(3, 3, bias=False)
+    module = nn.Linear(6, 3, bias=False)
     plan = LocalPlan(CrossEntropyLoss(), None, None, 1, 32, 0.1, 0.0, 0.0, 0.0, 0)
-    state = SimpleNamespace(server=SimpleNamespace(theta=torch.eye(3).flatten()))
-    run = Run(0, 0, SimpleNamespace(plan=plan), state, None)
-    scores, variances = [], []
+    left = torch.eye(3, 6)  # the module decides for what one half of a row says
+    runs = [
+        Run(i, 0, SimpleNamespace(plan=plan), as_state(half.flatten()), None)
+        for i, half in enumerate([left, left.roll(3, 1)])
+    ]
+    leads, variances = [], []
     for _ in range(400):
-        found = np.where(rng.random(len(y)) < np.repeat(recalls, counts), y, (y + 1) % 3)
-        X = np.eye(3, dtype=np.float32)[found]  # the module decides for what a row says
+        right = rng.random((2, len(y))) < np.repeat(recalls, counts)
+        right[1] = np.where(rng.random(len(y)) < agreement, right[0], right[1])
+        found = np.where(right, y, (y + 1) % 3)
+        X = np.concatenate([np.eye(3, dtype=np.float32)[one] for one in found], axis=1)
         rows = FederatedRows(X, y, None, layout, 3, torch.float32, torch.device("cpu"))
-        score, variance = balanced_accuracy(run, module, rows)
-        assert score == pytest.approx(balanced_accuracy_score(y, found))
-        scores.append(score)
+        many = SimpleNamespace(engines=[LoopEngine(module, rows)])
+        score, _ = balanced_accuracy(runs[0], runs[0], many, rows)
+        other, variance = balanced_accuracy(runs[1], runs[0], many, rows)
+        assert score == pytest.approx(balanced_accuracy_score(y, found[0]))
+        assert other == pytest.approx(balanced_accuracy_score(y, found[1]))
+        leads.append(other - score)
         variances.append(variance)
-    assert np.mean(variances) == pytest.approx(np.var(scores), rel=0.2)
+    a_row_more = np.sum(1.0 / counts**2) / 9  # as if in each class one row more were in doubt
+    assert 0.85 * np.var(leads) < np.mean(variances) < 1.2 * np.var(leads) + a_row_more
+
+
+def as_state(theta):
+    return SimpleNamespace(server=SimpleNamespace(theta=theta))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +177,7 @@ def test_variance_of_a_score_is_that_of_rows_drawn_anew():
     ],
 )
 def test_a_lead_is_clear_by_folds_and_by_rows(lead, chance, clear):
-    assert _clearly_better(np.array(lead), np.array(chance)) == clear
+    assert clearly_better(np.array(lead), np.array(chance)) == clear
 
 
 def test_class_weights_are_searched_too(cancer):
@@ -179,6 +196,73 @@ def test_class_weights_are_searched_too(cancer):
         "class_weight": model.cv_results_["param_class_weight"][best],
     }
     assert model.best_score_ == model.cv_results_["mean_test_score"].max()
+
+
+LISTS = {
+    "learning_rate": ("learning_rates", (0.1, 0.02, 0.3)),
+    "logit_adjustment": ("logit_adjustments", (0.6, 0.0, 1.0)),
+    "client_gamma": ("client_gammas", (1.0, 0.0)),
+}
+
+
+@pytest.mark.parametrize("names", [["learning_rate"], ["client_gamma"], list(LISTS)])
+def test_other_parameters_are_searched_as_a_grid_search_would(cancer, names):
+    X, y, clients = cancer
+    wanted = {"n_rounds": 3, "random_state": 3, "module": mlp}
+    lists = dict(LISTS[name] for name in names)
+    model = FedFocalClassifierCV(gammas=(1.0,), cv=2, racing=False, **lists, **wanted)
+    model.fit(X, y, clients=clients)
+    grid = GridSearchCV(
+        FedFocalClassifier(gamma=1.0, **wanted),
+        {name: LISTS[name][1] for name in names},
+        cv=PredefinedSplit(folds_of(model, y, clients)),
+        scoring="balanced_accuracy",
+        refit=False,
+    ).fit(X, y, clients=clients)
+    by_params = {
+        tuple(params[name] for name in names): score
+        for params, score in zip(
+            grid.cv_results_["params"], grid.cv_results_["mean_test_score"], strict=True
+        )
+    }
+    found = zip(*(model.cv_results_[f"param_{name}"] for name in names), strict=True)
+    expected = [by_params[tuple(values)] for values in found]
+    assert len(expected) == len(by_params)
+    np.testing.assert_allclose(model.cv_results_["mean_test_score"], expected, atol=0.02)
+
+
+def test_what_was_chosen_is_what_is_trained(cancer):
+    """Steps of a hundredth learn nothing in three rounds, and their lead is clear."""
+    X, y, clients = cancer
+    wanted = {"n_rounds": 3, "random_state": 3, "module": mlp, "gammas": (1.0,)}
+    lists = {"learning_rates": (1e-4, 0.1), "client_gammas": (1.0, 0.0)}
+    model = FedFocalClassifierCV(**lists, **wanted).fit(X, y, clients=clients)
+    assert model.best_params_["learning_rate"] == 0.1
+    assert model.get_params()["learning_rate"] == 0.1
+    chosen = {name: model.best_params_[name] for name in ("learning_rate", "client_gamma")}
+    del wanted["gammas"]
+    alone = FedFocalClassifier(gamma=1.0, **chosen, **wanted).fit(X, y, clients=clients)
+    np.testing.assert_array_equal(model.theta_, alone.theta_)
+    slow = FedFocalClassifierCV(**{**lists, "learning_rates": (1e-4,)}, gammas=(1.0,), n_rounds=3)
+    slow.set_params(random_state=3, module=mlp).fit(X, y, clients=clients)
+    assert slow.best_params_["learning_rate"] == 1e-4
+    assert np.abs(slow.theta_ - model.theta_).max() > 0.01
+
+
+def test_one_who_leads_a_race_proves_it_over_all_rounds(cancer):
+    X, y, clients = cancer
+    model = FedFocalClassifierCV(
+        gammas=(1.0,), learning_rates=(1e-4, 0.1, 0.05), n_rounds=12, random_state=3
+    ).fit(X, y, clients=clients)
+    n_rounds = model.cv_results_["n_rounds"]
+    assert model.best_index_ in (1, 2)
+    assert n_rounds[0] == n_rounds[model.best_index_] == 12
+    assert n_rounds[3 - model.best_index_] < 12
+    alike = FedFocalClassifierCV(gammas=(1.0, 1.0, 1.0), n_rounds=12, random_state=3).fit(
+        X, y, clients=clients
+    )  # where nobody leads, nobody need
+    assert alike.best_index_ == 0
+    assert alike.cv_results_["n_rounds"].max() < 12
 
 
 def test_a_splitter_may_hold_out_whole_clients(cancer):
@@ -241,6 +325,10 @@ def test_folds_use_every_fold_where_clients_have_single_rows():
         {"gammas": ()},
         {"gammas": (1.0, -1.0)},
         {"class_weights": ()},
+        {"learning_rates": ()},
+        {"learning_rates": (0.1, 0.0)},
+        {"client_gammas": (1.0, -1.0)},
+        {"logit_adjustments": (0.5, 1.5)},
         {"class_weights": ("balanced", "even")},
         {"cv": 1},
     ],

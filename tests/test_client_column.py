@@ -28,7 +28,13 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
-from skfedfocal import ClientColumn, FedFocalClassifier, FedFocalClassifierCV
+from skfedfocal import (
+    ClientColumn,
+    FedFocalClassifier,
+    FedFocalClassifierCV,
+    load_model,
+    save_model,
+)
 from skfedfocal._data.columns import without_column
 from skfedfocal.preprocessing import FederatedStandardScaler
 
@@ -444,3 +450,14 @@ def test_sampler_inside(table, model):
     pipeline = Pipeline([("more", Doubler()), ("model", model)])
     with pytest.raises(ValueError, match=r"make_pipeline\(Doubler\(\), ClientColumn"):
         ClientColumn(pipeline).fit(*table)
+
+
+def test_what_is_inside_is_saved_and_predicts_without_the_column(table, model, tmp_path):
+    X, y = table
+    fitted = ClientColumn(make_pipeline(FederatedStandardScaler(), model)).fit(X, y)
+    with pytest.raises(TypeError, match="write its estimator_"):
+        save_model(fitted, tmp_path / "model")
+    save_model(fitted.estimator_, tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    found = again.predict_proba(X.drop(columns=fitted.column))
+    np.testing.assert_array_equal(found, fitted.predict_proba(X))

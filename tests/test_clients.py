@@ -197,3 +197,9 @@ def test_stats_begin_unknown():
     assert stats.n_clients == 2
     assert np.isnan(stats.recall).all()
     assert stats.label_counts is None
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_masked_id_in_a_list_is_missing(kind):
+    with pytest.raises(ValueError, match=r"1 .*missing"):
+        id_column(kind(["a", np.ma.masked, "b"]))

@@ -55,6 +55,15 @@ def test_every_part_says_what_it_discloses_in_one_vocabulary():
     assert SINGLE < FACTS
 
 
+@pytest.mark.parametrize(("client_gamma", "focuses"), [(0, False), (0.5, True), (2, True)])
+def test_clients_focus_only_where_that_is_asked_for(client_gamma, focuses):
+    clf = FederatedClassifier(client_gamma=client_gamma)
+    focus = resolve_parts(clf, LOSSES["focal"](), "balanced").focus
+    assert (focus is not None) == focuses
+    if focus is not None:
+        assert focus.client_gamma == client_gamma
+
+
 def test_every_question_says_what_it_discloses_in_one_vocabulary():
     def kinds(kind):
         return {kind}.union(*(kinds(k) for k in kind.__subclasses__()))

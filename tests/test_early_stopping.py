@@ -143,3 +143,33 @@ def test_few_clients_in_a_round_do_not_end_a_training_early():
         scores.append([fitted.score(digits, labels) for fitted in both])
     straight, stopped = np.mean(scores, axis=0)
     assert stopped > straight - 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),  # there and back: by one of the two, all losses are larger than before
+    [
+        ("gamma", (5.0, 0.0)),
+        ("class_weight", (None, "balanced")),
+        ("class_weight", ({1: 3.0}, {1: 1.0})),
+        ("logit_adjustment", (1.0, 0.0)),
+        ("validation_fraction", (0.2, 0.5)),
+    ],
+)
+@pytest.mark.parametrize("step", [1, -1])
+def test_what_was_best_by_another_yardstick_is_no_longer_the_best(name, values, step):
+    first, then = values[::step]
+    settings = {**SETTINGS, "n_rounds": 4, "n_iter_no_change": 99, "warm_start": True}
+    clf = FedFocalClassifier(**settings).set_params(**{name: first}).fit(X, y, clients=CLIENTS)
+    clf.set_params(**{name: then}, learning_rate=1e-9).fit(X, y, clients=CLIENTS)
+    losses = clf.history_["validation_loss"]
+    assert len(losses) == 8
+    assert clf.training_state_["best_loss"] == losses[4]
+
+
+def test_the_best_of_the_rounds_before_stays_the_best_by_the_same_yardstick():
+    settings = {**SETTINGS, "n_rounds": 4, "n_iter_no_change": 99}
+    clf = FedFocalClassifier(**settings, warm_start=True).fit(X, y, clients=CLIENTS)
+    clf.set_params(learning_rate=1e-9).fit(X, y, clients=CLIENTS)
+    losses = clf.history_["validation_loss"]
+    assert len(losses) == 8
+    assert clf.training_state_["best_loss"] == losses[:4].min()  # by tol, nothing was better since

@@ -17,6 +17,8 @@ from skfedfocal import (
     load_model,
     save_model,
 )
+from skfedfocal._training.failures import check_enough, in_words
+from skfedfocal.engines import Failure
 
 # Rows that are too large on purpose also tell of their scale.
 pytestmark = pytest.mark.filterwarnings("ignore:The first round's loss:UserWarning")
@@ -175,6 +177,27 @@ def test_a_message_names_five_of_many():
     with pytest.warns(RuntimeWarning, match=r"'?0'? \(number .*; 3 more\. Later"):
         clf = model(n_rounds=1).fit(X, y, clients=clients)
     assert len(clf.failures_) == 8
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 6, 9])
+def test_a_message_counts_those_that_it_does_not_name(n):
+    text = in_words([Failure(k, "away") for k in range(n)], np.arange(n))
+    assert text.count("away") == min(n, 5)
+    assert ("more" in text) == (n > 5)
+    if n > 5:
+        assert text.endswith(f"; {n - 5} more")
+
+
+def test_an_error_of_the_users_own_is_raised_only_where_all_clients_have_one():
+    raised, away = Failure(0, "raised", LookupError("a row")), Failure(1, "away")
+    ids = np.array(["oslo", "bergen"])
+    with pytest.raises(LookupError, match="a row"):
+        check_enough([raised], 0, 1, 1, 1, ids)
+    with pytest.raises(FederatedTrainingError, match="0 of 2 clients replied well"):
+        check_enough([raised, away], 0, 2, 1, 1, ids)
+    with pytest.raises(FederatedTrainingError, match="1 of 2 clients replied well, but 2 are"):
+        check_enough([raised], 1, 2, 2, 1, ids)
+    check_enough([raised], 1, 2, 1, 1, ids)
 
 
 def test_early_stopping_leaves_out_the_rows_that_the_module_does_not_take():

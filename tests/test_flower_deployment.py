@@ -1,5 +1,6 @@
 """A real SuperLink and three real SuperNodes on the loopback interface, as examples/hospitals."""
 
+import json
 import os
 import signal
 import ssl
@@ -19,7 +20,8 @@ import httpx
 
 from skfedfocal import load_model
 from skfedfocal._plain import read_plain
-from skfedfocal.flower import SimulatedSites, federate
+from skfedfocal.flower import SimulatedSites, evaluate, federate
+from skfedfocal.metrics import Evaluation
 
 pytestmark = [
     pytest.mark.flower,
@@ -188,7 +190,8 @@ def test_secure_sums_keep_their_state_from_message_to_message(example, up):
     for name in set(example.SITES) - set(up.running()):  # one that a test has stopped
         up.start_site(name)
     up.wait_until(lambda: len(up.online()) == len(example.SITES), "all sites", 120)
-    up.export(estimator(), timeout=150.0)
+    figures, options = up.folder / "evaluation.json", {"min_rows": 1, "n_bins": 20}
+    up.export(estimator(), timeout=150.0, evaluated="sums", evaluate_to=figures, evaluation=options)
     up.submit()
     model = load_model(up.folder / "model.skf")
     assert model.history_["n_failed"].tolist() == [0, 0]
@@ -197,3 +200,5 @@ def test_secure_sums_keep_their_state_from_message_to_message(example, up):
     rehearsal = federate(SimulatedSites(tables), estimator())
     assert_array_equal(model.theta_, rehearsal.theta_)
     assert_array_equal(model.history_["bytes_up"], rehearsal.history_["bytes_up"])
+    found = Evaluation.from_dict(json.loads(figures.read_text()))
+    assert_array_equal(found.sums, evaluate(SimulatedSites(tables), rehearsal, **options).sums)

@@ -16,7 +16,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skfedfocal import FederatedClassifier, FedFocalClassifier
-from skfedfocal.losses import LOSSES, CrossEntropyLoss, FocalLoss, Loss
+from skfedfocal.losses import (
+    LOSSES,
+    CrossEntropyLoss,
+    FocalLoss,
+    LogitAdjustedLoss,
+    Loss,
+)
 from skfedfocal.losses._focal import GammaAsConstant
 from skfedfocal.losses._focal_posterior import least_slope
 
@@ -59,6 +65,18 @@ def gradient_by_autograd(loss, logits, y, constants=None):
 
 
 # ── what every loss promises ─────────────────────────────────────────────────────────
+
+
+@every
+@pytest.mark.parametrize("shape", [(7, 3), (2, 5, 3), (4, 1, 3)])
+def test_a_loss_decides_row_by_row_for_its_largest_posterior(name, shape):
+    loss = LOSSES[name]()
+    logits = 3 * torch.randn(shape, dtype=torch.float64, generator=torch.manual_seed(0))
+    constants = constants_of(loss, torch.tensor([50.0, 3.0, 700.0], dtype=torch.float64))
+    rows = logits.reshape(-1, 3)
+    alone = [loss.log_posterior(row[None], constants).argmax().item() for row in rows]
+    assert loss.decide(logits, constants).reshape(-1).tolist() == alone
+    assert loss.decide(logits, constants).shape == shape[:-1]
 
 
 @every
@@ -599,3 +617,16 @@ def test_the_focal_map_rises_at_least_at_its_least_slope(gamma):
     log_h = np.log(v) - (gamma - 1) * np.log1p(-v) - np.log(1 - v - gamma * v * np.log(v))
     rises = np.diff(log_h) / np.diff(np.log(v))
     assert (rises >= least_slope(gamma) - 1e-7).all()
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_logit_adjustment_adds_the_logarithm_of_the_class_prior(tau):
+    counts = torch.tensor([1.0, 3.0, 12.0], dtype=torch.float64)
+    logits = torch.randn(4, 3, dtype=torch.float64, generator=torch.manual_seed(0))
+    y = torch.tensor([0, 1, 2, 0])
+    loss = LogitAdjustedLoss(tau)
+    expected = cross_entropy(logits + tau * (counts / 16).log(), y, reduction="none")
+    torch.testing.assert_close(loss(logits, y, loss.constants(counts)), expected)
+    missing = torch.tensor([0.0, 3.5], dtype=torch.float64)  # as if it had half a row
+    found = LogitAdjustedLoss().constants(missing).exp()
+    torch.testing.assert_close(found, torch.tensor([0.125, 0.875], dtype=torch.float64))

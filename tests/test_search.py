@@ -1,15 +1,26 @@
 """A search that is interrupted, refused, or whose folds leave clients without rows."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from oracles import federation
 from sklearn.base import clone
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold
 
 from skfedfocal import FedFocalClassifier, FedFocalClassifierCV
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._estimators import classifier_cv
 from skfedfocal._sklearn import InvalidParameterError
 from skfedfocal._training import standing
+from skfedfocal._training.assembly import Setup, assemble
+from skfedfocal._training.parts import resolve_parts
+from skfedfocal._training.search import Run, balanced_accuracy
+from skfedfocal._training.state import TrainingState
 from skfedfocal.engines import ManyFederations, VectorizedEngine
 
 X, y, CLIENTS = federation([9, 4, 14, 6, 8])
@@ -139,3 +150,24 @@ def test_parameters_that_cannot_go_together_are_found_before_any_training(monkey
         clf.fit(X, y, clients=CLIENTS)
     with pytest.raises(InvalidParameterError):  # before the rows are looked at
         clf.fit(None, None)
+
+
+@pytest.mark.parametrize("n_classes", [3, 4])  # the fourth has no row at all
+def test_a_candidates_score_is_that_on_all_rows_held_out(n_classes):
+    """By the predictions on all held-out rows, as if they lay in one place."""
+    clf = FedFocalClassifier(**{**SETTINGS, "n_rounds": 2}, class_weight=None, client_gamma=0)
+    clf.partial_fit(X, y, clients=CLIENTS, classes=np.arange(n_classes))
+    layout = ClientLayout.from_ids(CLIENTS, len(X))
+    keep = np.random.default_rng(0).random(len(X)) < 0.5
+    kind, device = torch.float32, torch.device("cpu")
+    rows = FederatedRows(X, y, None, layout.restrict(keep), n_classes, kind, device)
+    parts = resolve_parts(clf, clf.loss_, None)
+    engine = VectorizedEngine(clf.module_, rows)
+    setup = Setup(np.arange(n_classes), layout.ids, X.shape[1:], None, seed=0)
+    federation, server, population = assemble(clf, parts, engine, clf.module_, setup, (None, 0))
+    server = replace(server, theta=torch.from_numpy(clf.theta_))
+    run = Run(0, 0, federation, TrainingState(server), population)
+    many = SimpleNamespace(engines=[engine])
+    found, _ = balanced_accuracy(run, run, many, rows)
+    held_out, predicted = y[keep], clf.predict(X[keep])
+    assert found == pytest.approx(balanced_accuracy_score(held_out, predicted))

@@ -32,7 +32,8 @@ NUMBER = re.compile(r"-?\d+(?:\.\d*)?(?:e-?\d+)?")
 def run(blocks, folder, answers):
     """Each block of a page by itself, in a folder and a namespace of its own."""
     warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module="typer")
+    for others in ("typer", "mlflow", "tensorboard", "torch"):
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=others)
     torch.set_num_threads(1)
     try:
         printed = []
@@ -61,6 +62,11 @@ def test_snippets_run_by_themselves_and_print_what_is_shown(page, tmp_path, proc
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     if any("skfedfocal.flower" in code for code, _ in blocks):
         pytest.importorskip("flwr")
+    if any("set_callbacks" in code for code, _ in blocks):
+        pytest.importorskip("sklearn.callback")  # from scikit-learn 1.9 on
+    if any("mlflow" in code for code, _ in blocks):
+        pytest.importorskip("mlflow")
+        pytest.importorskip("tensorboard")
     if any("secure_aggregation=True" in code or "privacy=" in code for code, _ in blocks):
         pytest.importorskip("cryptography")
     ours, theirs = processes.Pipe(duplex=False)

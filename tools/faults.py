@@ -34,6 +34,9 @@ def page(ends: dict[str, tuple[str, str]]) -> str:
             if fault.group == group:
                 how, words = ends[fault.case]
                 words = " ".join(words.split()).replace("|", "\\|").replace("<", "&lt;")
+                words = words.replace(
+                    "__", "\\_\\_"
+                )  # else what stands between two of them is bold
                 lines.append(f"| {fault.case} | {how} | {words} |")
         lines.append("")
     return "\n".join(lines)

@@ -135,10 +135,17 @@ def draw(summary: pd.DataFrame, path: Path) -> None:
     # The same figure from the same numbers; text as text, which takes a tenth of the bytes.
     plt.rcParams.update({"svg.hashsalt": "privacy", "svg.fonttype": "none"})
     names = [name for name in PRIVATE_SETS if name in set(summary["set"])]
+    n_rows, n_columns = -(-len(names) // 3), min(3, len(names))
     figure, panels = plt.subplots(
-        1, len(names), figsize=(3.2 * len(names), 3.4), layout="constrained", squeeze=False
+        n_rows,
+        n_columns,
+        figsize=(3.2 * n_columns, 3.1 * n_rows),
+        layout="constrained",
+        squeeze=False,
     )
-    for name, axes in zip(names, panels[0], strict=True):
+    for spare in panels.flat[len(names) :]:
+        spare.set_axis_off()
+    for name, axes in zip(names, panels.flat, strict=False):
         rows = summary[(summary["set"] == name) & (summary["trust"] == "server")]
         for method, marker in zip((*METHODS, FIXED), "os^vD", strict=True):
             line = rows[(rows["method"] == method) & (rows["epsilon"] < float("inf"))]
@@ -154,7 +161,9 @@ def draw(summary: pd.DataFrame, path: Path) -> None:
         axes.set_xticks(EPSILONS, [f"{e:g}" for e in EPSILONS])
         axes.minorticks_off()
         axes.set_title(PRIVATE_SETS[name].title.replace(", 1,000", ",\n1,000"), size=8)
-    panels[0][0].set_ylabel("balanced accuracy, percent")
-    panels[0][0].legend(fontsize=6)
+    for first in panels[:, 0]:
+        first.set_ylabel("balanced accuracy, percent")
+    # Where a panel is left over it has the lines' names.
+    panels.flat[-1].legend(*panels[0][0].get_legend_handles_labels(), fontsize=8)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

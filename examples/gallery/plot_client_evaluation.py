@@ -72,7 +72,8 @@ fig.legend(frameon=False, loc="outside upper right", fontsize=9, ncols=3)
 plt.show()
 
 # %%
-# :class:`~skfedfocal.display.ClientScoresDisplay` has the scores alone, in one line of code.
+# :class:`~skfedfocal.display.ClientScoresDisplay` has the scores alone, in one line of code. It
+# marks the worst of the clinics with ten test rows or more: below that, chance makes the worst.
 
 ClientScoresDisplay.from_estimator(model, X_test, y_test, clients_test)
 plt.show()

@@ -394,9 +394,16 @@ def main() -> None:
         print("Down.")
     else:
         from skfedfocal import load_model
+        from skfedfocal.metrics import Evaluation
 
         (hospitals.folder / "checkpoint.skf").unlink(missing_ok=True)
-        hospitals.export(make_estimator(args.rounds))
+        result = hospitals.folder / "evaluation.json"
+        hospitals.export(
+            make_estimator(args.rounds),
+            evaluated="own",  # what the hospitals' app answers, besides the training
+            evaluate_to=result,
+            evaluation={"by_site": True},
+        )
         print(f"Training {args.rounds} rounds over {len(SITES)} hospitals ...", flush=True)
         began = time.monotonic()
         hospitals.submit()
@@ -405,7 +412,7 @@ def main() -> None:
         X, y, clients = read_tables(hospitals.data)
         pooled = fit_in_one_place(make_estimator(args.rounds), X, y, clients)
         same = np.array_equal(model[-1].theta_, pooled[-1].theta_)
-        print(f"Balanced accuracy on all rows: {model.score(X, y):.3f}")
+        print(Evaluation.from_dict(json.loads(result.read_text())))
         print(f"The same weights, to the bit, as with all tables in one place: {same}")
 
 

@@ -14,9 +14,11 @@ from torch import nn
 from skfedfocal._class_weight import CLASS_WEIGHTS
 from skfedfocal._data.digest import digest
 from skfedfocal._data.inputs import as_before_on_error, as_rows, check_finite
+from skfedfocal._data.queries import settle
 from skfedfocal._data.rows import FederatedRows
-from skfedfocal._data.validation import validation_rows
-from skfedfocal._estimators.encoding import encoder_of, encoding_of, in_words
+from skfedfocal._estimators.callbacks import what_may_be_seen
+from skfedfocal._estimators.encoding import encoder_before, encoding_of, in_words
+from skfedfocal._estimators.engine import open_engine, secured
 from skfedfocal._estimators.rows import checked_rows, encoded, rows_for
 from skfedfocal._estimators.scales import warn_if_squeezed, warn_if_unscaled
 from skfedfocal._estimators.training import FederatedTrainer
@@ -282,6 +284,7 @@ class BaseFederatedClassifier(FederatedTrainer):
                 "label counts": np.bincount(codes, minlength=len(classes)),
                 "rows (a hash of them)": data,
             },
+            shown=what_may_be_seen(self, X, y, sample_weight),
         )
         if not go_on and self.privacy is None:
             names = getattr(self, "feature_names_in_", None)
@@ -292,39 +295,24 @@ class BaseFederatedClassifier(FederatedTrainer):
         self, encoding: NumericEncoding | None, given: FederatedRows, go_on: bool
     ) -> tuple[RowEncoder | None, Traffic]:
         """What rows go through, and what asking for it has cost."""
+        if go_on or encoding is None:  # nobody is asked
+            return encoder_before(self, encoding) if go_on else None, Traffic()
         names = getattr(self, "feature_names_in_", None)
-        engine = self._secured(LoopEngine(nn.Identity(), given))
-        if encoding is not None and not go_on:
-            check_finite(given.X, given.dtype, names)
-            secure, wanted = resolve_secure(self.secure_aggregation), self.clients_per_round
-            check_cohorts(secure, engine.sizes, n_selected(wanted, len(engine.sizes)), wanted)
-        encoder = encoder_of(self, encoding, given.X.shape[1], engine.ask, go_on=go_on)
-        if encoder is not None and not go_on:
+        check_finite(given.X, given.dtype, names)
+        engine = secured(self, LoopEngine(nn.Identity(), given))
+        secure, wanted = resolve_secure(self.secure_aggregation), self.clients_per_round
+        check_cohorts(secure, engine.sizes, n_selected(wanted, len(engine.sizes)), wanted)
+        encoder = settle(encoding.questions(given.X.shape[1]), engine.ask)
+        if encoder is not None:
             warn_if_squeezed(given.X, encoder, names)
         return encoder, engine.asked
 
     def _engine_for(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> Engine:
-        return self._secured(self._open_engine(module, rows, setup))
-
-    def _secured(self, engine: InProcessEngine) -> Engine:
-        """The engine behind secure sums, where they are wanted."""
-        secure = resolve_secure(self.secure_aggregation)
-        if secure is None:
-            return engine
-        from skfedfocal.engines._secure import SecureEngine
-
-        return SecureEngine(engine, secure)
+        return secured(self, self._open_engine(module, rows, setup))
 
     def _open_engine(self, module: nn.Module, rows: FederatedRows, setup: Setup) -> InProcessEngine:
         """The engine that shows each client's update."""
-        make = ENGINES[self.engine]
-        if not self.early_stopping:
-            return make(module, rows)
-        held_out = validation_rows(
-            setup.seed, rows.layout, rows.y, rows.n_classes, self.validation_fraction
-        )
-        train, validate = rows.layout.restrict(~held_out), rows.layout.restrict(held_out)
-        return make(module, rows.regroup(train), rows.regroup(validate))
+        return open_engine(self, module, rows, setup.seed)
 
     def _prepare(
         self, module: nn.Module, rows: FederatedRows, setup: Setup, saved: Checkpoint | None

@@ -1,22 +1,28 @@
-"""The estimator that chooses its own gamma and class weights."""
+"""The estimator that chooses its own gamma, class weights and more."""
 
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import replace
 from itertools import product
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from skfedfocal._component import resolve
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._estimators.base import BaseFederatedClassifier
+from skfedfocal._estimators.candidates import (
+    LISTS,
+    Candidate,
+    as_number,
+    as_results,
+    candidates_of,
+    with_candidate,
+)
 from skfedfocal._sklearn import (
     HasMethods,
     Interval,
@@ -25,22 +31,17 @@ from skfedfocal._sklearn import (
 )
 from skfedfocal._training.assembly import Setup, assemble
 from skfedfocal._training.checkpoint import Checkpoint
+from skfedfocal._training.folds import splits_of, wrong_cv
 from skfedfocal._training.parts import Parts, resolve_parts
-from skfedfocal._training.search import (
-    Run,
-    balanced_accuracy,
-    gamma_as_constant,
-    race,
-    stratified_folds,
-)
-from skfedfocal._training.standing import Standing, ranked
+from skfedfocal._training.search import Run, balanced_accuracy, gamma_as_constant, race
+from skfedfocal._training.standing import Standing
 from skfedfocal._training.state import TrainingState
 from skfedfocal.engines import ENGINES, ManyFederations
 from skfedfocal.losses import LOSSES, FocalLoss, Loss
 
 
 class FedFocalClassifierCV(BaseFederatedClassifier):
-    """Fed-Focal classifier that chooses gamma and class weights by federated cross-validation.
+    """Fed-Focal classifier that chooses its parameters by federated cross-validation.
 
     Validation rows stay on their clients: each splits its own rows into folds, and only sums over
     clients (hits and rows by class) make the score, the balanced accuracy. All candidates and folds
@@ -64,12 +65,18 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         under `privacy`, where others are refused. See `skfedfocal.encodings`.
     gammas : sequence, default=(1.0, 0.0, 0.5, 2.0, 5.0)
         Focusing parameters to choose from, each a number of at least 0 or one such number for each
-        class, as `FedFocalClassifier` takes it. The first is kept unless another is better by more
-        than two standard errors of their difference: as the folds show it, and as the number of
-        validation rows of each class lets expect.
+        class, as `FedFocalClassifier` takes it. Candidates are the combinations of this and of the
+        following lists; the first, of each list's first value, is kept unless another is better by
+        more than two standard errors of their difference: as the folds show it, and as those
+        validation rows let expect that one of the two alone gets right.
     class_weights : sequence, default=("balanced",)
-        Class weights to choose from, each as `FedFocalClassifier` takes it; the first, with the
-        first gamma, is what others must beat.
+        Class weights to choose from, each as `FedFocalClassifier` takes it.
+    learning_rates : sequence or None, default=None
+        Lengths of a step of local SGD to choose from; None is `learning_rate` alone.
+    logit_adjustments : sequence or None, default=None
+        Shares of the class weighting to choose from; None is `logit_adjustment` alone.
+    client_gammas : sequence or None, default=None
+        Strengths of client focusing to choose from; None is `client_gamma` alone.
     logit_adjustment : float, default=0.6
         Share of the class weighting that shifts logits instead of weighing rows, in [0, 1]: rows
         weigh their class weight to the power ``1 - logit_adjustment``, and the rest is added to the
@@ -81,7 +88,8 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         that did not train.
     racing : bool, default=True
         Whether the worse half of the candidates is dropped in stages, which together take fewer
-        rounds than `n_rounds`; otherwise every candidate is trained for all of them.
+        rounds than `n_rounds`, and only one that clearly leads the first is then trained, with the
+        first, for all of them; otherwise every candidate is.
     client_gamma : float, default=1.0
         Client focusing: clients weigh ``n_k * (1 - r_k) ** client_gamma``, with r_k the share of
         their rows, weighed by class, that the global model gets right, estimated, smoothed and
@@ -145,12 +153,12 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     best_index_ : int
         Number of the candidate chosen.
     best_params_ : dict
-        ``{"gamma": ..., "class_weight": ...}``, the candidate chosen.
+        The candidate chosen: ``{"gamma": ..., "class_weight": ...}``, and what else was searched.
     best_score_ : float
         Its mean balanced accuracy over the folds.
     cv_results_ : dict of ndarrays
-        By candidate: param_gamma, param_class_weight, n_rounds (how far it came),
-        split0_test_score, ..., mean_test_score, std_test_score, rank_test_score.
+        By candidate: param_gamma, param_class_weight and what else was searched, n_rounds (how far
+        it came), split0_test_score, ..., mean_test_score, std_test_score, rank_test_score.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     clients_ : ndarray of shape (n_clients,)
@@ -177,8 +185,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
 
     Notes
     -----
-    Besides what `FedFocalClassifier` discloses, the server sees rows and hits by class, summed over
-    clients, of every candidate and fold. Secure sums are not offered: choose here, train with that.
+    Besides what `FedFocalClassifier` discloses, the server sees by class, summed over clients, the
+    rows, hits, and rows that the first candidate or this one alone gets right, of every candidate
+    and fold. Secure sums are not offered: choose here, train with that.
 
     Examples
     --------
@@ -194,6 +203,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         **BaseFederatedClassifier._parameter_constraints,
         "gammas": ["array-like"],
         "class_weights": ["array-like"],
+        "learning_rates": ["array-like", None],
+        "logit_adjustments": ["array-like", None],
+        "client_gammas": ["array-like", None],
         "logit_adjustment": [Interval(Real, 0, 1, closed="both")],
         "racing": ["boolean"],
         "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), "array-like"],
@@ -207,6 +219,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         numeric_encoding: Any = "auto",
         gammas: Any = (1.0, 0.0, 0.5, 2.0, 5.0),
         class_weights: Any = ("balanced",),
+        learning_rates: Any = None,
+        logit_adjustments: Any = None,
+        client_gammas: Any = None,
         logit_adjustment: float = 0.6,
         cv: Any = 3,
         racing: bool = True,
@@ -260,6 +275,9 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
         )
         self.gammas = gammas
         self.class_weights = class_weights
+        self.learning_rates = learning_rates
+        self.logit_adjustments = logit_adjustments
+        self.client_gammas = client_gammas
         self.logit_adjustment = logit_adjustment
         self.cv = cv
         self.racing = racing
@@ -275,73 +293,83 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
 
     def _check_parts(self) -> None:
         if isinstance(self.cv, str):
-            raise _wrong_cv(self.cv)
+            raise wrong_cv(self.cv)
         if self.privacy is not None:
             raise InvalidParameterError(
                 f"privacy={type(self.privacy).__name__}(...) cannot go with "
                 "FedFocalClassifierCV: each score on validation rows is a release without noise. "
                 "Use FedFocalClassifier with parameters settled beforehand."
             )
-        if not len(self.gammas) or not len(self.class_weights):
-            raise InvalidParameterError("gammas and class_weights must not be empty.")
-        allowed = BaseFederatedClassifier._class_weight_constraint
-        for class_weight in self.class_weights:
-            validate_parameter_constraints(
-                {"class_weights": allowed}, {"class_weights": class_weight}, type(self).__name__
-            )
-        for gamma, class_weight in product(self.gammas, self.class_weights):
-            self._parts(gamma, class_weight)
+        constraints = BaseFederatedClassifier._parameter_constraints
+        allowed = {
+            "class_weight": BaseFederatedClassifier._class_weight_constraint,
+            "logit_adjustment": self._parameter_constraints["logit_adjustment"],
+            **{name: constraints[name] for name in ("learning_rate", "client_gamma")},
+        }
+        candidates = candidates_of(self)
+        if not candidates:
+            lists = ", ".join(LISTS.values())
+            raise InvalidParameterError(f"Lists to choose from must not be empty: {lists}.")
+        for candidate in candidates:
+            for name in allowed.keys() & candidate.keys():
+                one = {LISTS[name]: candidate[name]}
+                validate_parameter_constraints(
+                    {LISTS[name]: allowed[name]}, one, type(self).__name__
+                )
+            self._parts_of(candidate)
 
-    def _parts(self, gamma: Any, class_weight: Any) -> Parts:
+    def _parts_of(self, candidate: Candidate) -> Parts:
         """The parts of a candidate, checked."""
-        loss = resolve(FocalLoss(gamma, self.logit_adjustment), LOSSES, Loss, "gammas")
-        return resolve_parts(self, loss, class_weight)
+        settled = with_candidate(self, candidate)
+        loss = FocalLoss(candidate["gamma"], settled.logit_adjustment)
+        loss = resolve(loss, LOSSES, Loss, "gammas")
+        return resolve_parts(settled, loss, candidate["class_weight"])
+
+    def _settled(self) -> Any:
+        return with_candidate(self, self.best_params_)
 
     def _resolve_loss(self) -> Loss:
-        return FocalLoss(self.gamma_, self.logit_adjustment)
+        return FocalLoss(self.gamma_, self._settled().logit_adjustment)
 
     def _class_weight(self) -> Any:
         return self.best_params_["class_weight"]
 
-    def _identity(self, setup: Setup) -> dict[str, Any]:
-        """Here rounds count: the search is as long as the training, and chooses by what it found.
-
-        Of `cv` it says the kind; the splits themselves are looked at with the search.
-        """
+    def _identity(self, setup: Setup, module: nn.Module) -> dict[str, Any]:
+        """With the rounds, which made the choice, and the kind of `cv`, not its splits."""
         cv = self.cv if isinstance(self.cv, Integral) else type(self.cv).__name__
-        return {**super()._identity(setup), "cv": cv, "n_rounds": self.n_rounds}
+        return {**super()._identity(setup, module), "cv": cv, "n_rounds": self.n_rounds}
 
     def _prepare(
         self, module: nn.Module, rows: FederatedRows, setup: Setup, saved: Checkpoint | None
     ) -> Loss:
         """Search for the best candidate on the rows that training is about to use."""
-        candidates = list(product(self.gammas, self.class_weights))
-        splits = self._splits(rows, setup.seed)
+        candidates = candidates_of(self)
+        splits = splits_of(self.cv, rows, setup.seed)
         folds = [rows.layout.restrict(train) for train, _ in splits]
         held_out = [rows.regroup(rows.layout.restrict(test)) for _, test in splits]
-        replica = copy.deepcopy(module)
-        many = ManyFederations(replica, rows, folds)
-        stages = race(len(candidates) if self.racing else 1, self.n_rounds)
+        many = ManyFederations(copy.deepcopy(module), rows, folds)
+        stages = race(len(candidates), self.n_rounds) if self.racing else []
         begun = Standing.of(self._runs(candidates, folds, module, rows, setup), splits)
         if saved is not None:
             saved.start()
             if saved.search is not None:
                 begun.check(saved.search)
                 begun = saved.read(begun.resumed, saved.search)
+
+        def judge(run: Run, first: Run) -> tuple[float, float]:
+            return balanced_accuracy(run, first, many, held_out[run.fold])
+
         standing = begun
-
-        def judge(run: Run) -> tuple[float, float]:
-            return balanced_accuracy(run, replica, held_out[run.fold])
-
         try:
-            for standing in begun.rounds(stages, many, judge):
+            for standing in begun.rounds(stages, self.n_rounds, many, judge):
                 if saved is not None:
                     saved.save_search(standing.packed())
         except KeyboardInterrupt:
             if not np.isnan(standing.scores).any():  # the leader's model, though of a fold
                 self._choose(candidates, standing)
                 leader = next(run for run in standing.runs if run.candidate == self.best_index_)
-                theta, sizes = leader.state.server.theta, many.engines[leader.fold].sizes
+                sizes = many.engines[leader.fold].sizes
+                theta = leader.state.server.theta
                 loss = self._resolve_loss()
                 self._keep(leader.state, theta, loss, setup, leader.population, sizes)
             raise
@@ -350,7 +378,7 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
 
     def _runs(
         self,
-        candidates: list[tuple[Any, Any]],
+        candidates: list[Candidate],
         folds: list[ClientLayout],
         module: nn.Module,
         rows: FederatedRows,
@@ -358,93 +386,20 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
     ) -> list[Run]:
         """Every candidate on every fold, before its first round."""
         runs = []
-        for (i, (gamma, class_weight)), (fold, part) in product(
-            enumerate(candidates), enumerate(folds)
-        ):
+        for (i, candidate), (fold, part) in product(enumerate(candidates), enumerate(folds)):
             engine = ENGINES[self.engine](module, rows.regroup(part))
-            parts = self._parts(gamma, class_weight)
+            parts = self._parts_of(candidate)
             federation, server, population = assemble(self, parts, engine, module, setup)
             federation = gamma_as_constant(federation, parts.loss, len(setup.classes))
             federation = replace(federation, min_clients=1)  # a fold may have no rows of a client
             runs.append(Run(i, fold, federation, TrainingState(server), population))
         return runs
 
-    def _splits(
-        self, rows: FederatedRows, seed: int
-    ) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-        """Masks of the training and validation rows of each fold."""
-        layout, n_rows = rows.layout, len(rows.y)
-        if isinstance(self.cv, Integral):
-            fold = stratified_folds(seed, layout, rows.y, rows.n_classes, int(self.cv))
-            return [(fold != f, fold == f) for f in range(self.cv)]
-        owners = layout.codes(n_rows)
-        if hasattr(self.cv, "split"):
-            used = np.flatnonzero(owners >= 0)
-            with warnings.catch_warnings():  # nobody who chose a splitter without groups gave any
-                warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
-                splits = list(self.cv.split(used, rows.y[used], groups=owners[used]))
-            splits = [(used[train], used[test]) for train, test in splits]
-        else:  # row numbers as given
-            try:
-                splits = [(train, test) for train, test in self.cv]
-            except (TypeError, ValueError) as error:
-                raise _wrong_cv(self.cv) from error
-        masks = []
-        for train, test in splits:
-            mask = np.zeros((2, n_rows), bool)
-            mask[0, train] = mask[1, test] = True
-            masks.append((mask[0], mask[1]))
-        if not masks:
-            raise _wrong_cv(self.cv)
-        return masks
-
-    def _choose(self, candidates: list[tuple[Any, Any]], standing: Standing) -> None:
+    def _choose(self, candidates: list[Candidate], standing: Standing) -> None:
         """Keep the scores, and the candidate that they speak for."""
-        scores, chance, n_rounds = standing.scores, standing.chance, standing.n_rounds
-        order = ranked(scores, n_rounds)
-        gammas, class_weights = zip(*candidates, strict=True)
-        objects, numbers = np.empty((2, len(candidates)), object)
-        objects[:] = class_weights
-        for i, gamma in enumerate(gammas):
-            numbers[i] = _as_number(gamma)
-        rank = np.empty(len(candidates), np.int32)
-        rank[order] = np.arange(1, len(candidates) + 1)
-        self.cv_results_ = {
-            "param_gamma": numbers if any(map(np.ndim, gammas)) else numbers.astype(float),
-            "param_class_weight": objects,
-            "n_rounds": n_rounds,
-            **{f"split{f}_test_score": column for f, column in enumerate(scores.T)},
-            "mean_test_score": scores.mean(1),
-            "std_test_score": scores.std(1),
-            "rank_test_score": rank,
-        }
-        best = order[0]
-        if not _clearly_better(scores[best] - scores[0], chance[best] + chance[0]):
-            best = 0
-        self.best_index_ = int(best)
-        self.gamma_ = _as_number(gammas[best])
-        self.best_params_ = {"gamma": self.gamma_, "class_weight": class_weights[best]}
-        self.best_score_ = float(scores[best].mean())
-
-
-def _wrong_cv(cv: Any) -> InvalidParameterError:
-    return InvalidParameterError(
-        "cv must be a number of folds, a splitter of scikit-learn, or pairs of row numbers to "
-        f"train and to validate on; got {cv!r}."
-    )
-
-
-def _as_number(gamma: Any) -> float | NDArray[np.float64]:
-    """A gamma as it is stored: a float, or an array of one for each class."""
-    return np.array(gamma, float) if np.ndim(gamma) else float(gamma)
-
-
-def _clearly_better(lead: NDArray[np.float64], chance: NDArray[np.float64]) -> bool:
-    """Whether the mean of a lead over the folds is more than two standard errors above zero.
-
-    The error is the larger of two: that which the folds show, of which there are few, and that
-    which the numbers of validation rows let expect, as if the scores were independent.
-    """
-    n = len(lead)
-    variance = max(lead.var(ddof=1) if n > 1 else 0.0, chance.mean()) / n
-    return bool(lead.mean() > 2 * np.sqrt(variance))
+        self.cv_results_ = as_results(candidates, standing)
+        self.best_index_ = standing.chosen()
+        chosen = candidates[self.best_index_]
+        self.gamma_ = as_number(chosen["gamma"])
+        self.best_params_ = {**chosen, "gamma": self.gamma_}
+        self.best_score_ = float(standing.scores[self.best_index_].mean())

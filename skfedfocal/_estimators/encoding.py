@@ -60,15 +60,20 @@ def encoder_of(
     *,
     go_on: bool,
 ) -> RowEncoder | None:
-    """What an encoding comes to: from clients' sums, or as it was where a training goes on.
+    """What an encoding comes to: from clients' sums, or as it was where a training goes on."""
+    if go_on:
+        return encoder_before(estimator, encoding)
+    return None if encoding is None else settle(encoding.questions(n_features), ask)
+
+
+def encoder_before(estimator: Any, encoding: NumericEncoding | None) -> RowEncoder | None:
+    """What rows went through so far, where a training goes on.
 
     Raises
     ------
     ValueError
         If it was another encoding when the training began.
     """
-    if not go_on:
-        return None if encoding is None else settle(encoding.questions(n_features), ask)
     before, now = estimator.encoding_, in_words(encoding)
     auto = type(resolve_encoding(estimator.numeric_encoding)) is StandardIfUnscaled
     if before != now and not (auto and None in (before, now)):  # else privacy differs: said later

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from skfedfocal._estimators.base import BaseFederatedClassifier
+from skfedfocal._estimators.client_column import ClientColumn
 from skfedfocal._plain import ModelFileError, read_plain, write_plain
 from skfedfocal.preprocessing._described import describe_step, rebuild_step, tried_step
 
@@ -28,7 +29,7 @@ def save_model(estimator: Any, path: str | os.PathLike[str]) -> None:
     estimator : FedFocalClassifier, FederatedClassifier or Pipeline
         What to write. A pipeline may hold the transformers of `skfedfocal.preprocessing`,
         scikit-learn's StandardScaler, and a ColumnTransformer of these, which names its columns
-        one by one.
+        one by one. Of a ClientColumn write `estimator_`.
     path : str or path-like
         The file.
 
@@ -100,6 +101,11 @@ def describe(estimator: Any) -> dict[str, Any]:
     """Parameters and fitted state of an estimator as values for `to_plain`."""
     if isinstance(estimator, Pipeline):
         return {"steps": [(name, describe(step)) for name, step in estimator.steps]}
+    if isinstance(estimator, ClientColumn):
+        raise TypeError(
+            "ClientColumn cannot be written; write its estimator_, which predicts from the columns "
+            "without the ids."
+        )
     kind: Any = type(estimator)
     name = kind.__name__
     if kind is not _kinds().get(name):

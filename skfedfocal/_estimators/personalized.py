@@ -367,7 +367,9 @@ default="client"
         codes = encoded(y, layout, None, last.classes_)[1].astype(np.int64)
         n_classes = len(last.classes_)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        rate = learning_rate_of(last) if self.learning_rate is None else self.learning_rate
+        rate = self.learning_rate
+        if rate is None:
+            rate = learning_rate_of(last._settled())
         tuning = tuning_of(last, shares, self.n_folds, self.n_epochs, rate, seed)
         theta = torch.from_numpy(last.theta_)
         module = deepcopy(last._trained()).train()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,16 @@ from skfedfocal.encodings._encoder import EncodedModule, RowEncoder
 from skfedfocal.engines import module_rows
 from skfedfocal.losses import Loss
 
+_TO_PREDICT = (
+    "classes_",
+    "encoder_",
+    "hidden_layer_sizes_",
+    "loss_",
+    "loss_constants_",
+    "n_features_in_",
+    "row_shape_",
+    "seed_",
+)
 _PREDICT_VALUES = 1 << 18  # features per block of prediction: activations stay in the cache
 
 
@@ -201,6 +211,26 @@ default=None
         module = deepcopy(self.module_).cpu()
         shift = np.zeros(len(self.classes_)) if class_prior is None else self._shift(class_prior)
         return PosteriorModule(module, self.loss_, self.loss_constants_, shift).eval()
+
+    # -- elsewhere -----------------------------------------------------------------------------
+
+    def _described(self) -> dict[str, Any]:
+        """What predictions need, and nothing else of a training, as values for `to_plain`."""
+        check_is_fitted(self)
+        theta = self.theta_
+        state = {name: getattr(self, name) for name in _TO_PREDICT}
+        return state | {"theta_": theta.tobytes(), "dtype": theta.dtype.str}
+
+    @classmethod
+    def _rebuilt(cls, described: dict[str, Any], module: Any) -> Self:
+        """The predictor of `_described`."""
+        state = dict(described)
+        theta = np.frombuffer(state.pop("theta_"), state.pop("dtype"))
+        if set(state) != set(_TO_PREDICT):
+            raise ValueError(f"{sorted(state)} are not what predictions need.")
+        predictor = cls()
+        predictor.__dict__.update(state, theta_=theta.copy(), _made_from=module, _module=None)
+        return predictor
 
     # -- how -----------------------------------------------------------------------------------
 

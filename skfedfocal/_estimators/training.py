@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,9 +16,10 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import nn
 
+from skfedfocal._estimators.callbacks import CallbackSupport, watched
 from skfedfocal._estimators.prediction import FederatedPredictor
 from skfedfocal._module import build_module, flatten, module_name, widths
-from skfedfocal._plain import plain_or_repr
+from skfedfocal._plain import plain_or_repr, to_plain
 from skfedfocal._threads import one_thread
 from skfedfocal._training.assembly import Population, Setup, assemble
 from skfedfocal._training.checkpoint import Checkpoint
@@ -30,12 +33,13 @@ from skfedfocal.engines import Engine, Traffic
 from skfedfocal.losses import Loss, check_loss
 
 
-class FederatedTrainer(FederatedPredictor):
+class FederatedTrainer(CallbackSupport, FederatedPredictor):
     """Trains by its parameters over clients that others connect, and keeps the outcome."""
 
     over_sites: ClassVar[bool] = True  # whether sites can be trained on with it
     average_rounds: int
     early_stopping: bool
+    validation_fraction: float
     hidden_layer_sizes: Any
     module: Any
     n_iter_no_change: int
@@ -57,6 +61,7 @@ class FederatedTrainer(FederatedPredictor):
         adds_rows: bool = False,
         checkpoint: Any = None,
         identity: Mapping[str, Any],
+        shown: Mapping[str, Any] | None = None,
     ) -> None:
         """Train over clients, wherever they are, and keep the outcome: the door for other rooms.
 
@@ -77,6 +82,8 @@ class FederatedTrainer(FederatedPredictor):
             The file to go on from after a crash.
         identity : mapping
             What tells the data from others, for the checkpoint.
+        shown : mapping or None, default=None
+            What callbacks may look at: X, y and metadata.
         """
         with Checkpoint.open(checkpoint) as saved, one_thread():
             setup = setup_with(self._seed(saved, go_on))
@@ -90,13 +97,14 @@ class FederatedTrainer(FederatedPredictor):
             before = self.training_state_ if go_on else None
             n_before = 0 if before is None else int(before["n_rounds"])
             if saved is not None:  # before anything is asked, or searched, or paid for
-                known = {**self._identity(setup), "rounds before": n_before, **identity}
-                saved.begin(known, setup.seed, setup.client_ids, setup.data)
+                known = {**self._identity(setup, module), "rounds before": n_before, **identity}
+                saved.begin(known, setup.seed, setup.client_ids)
                 if saved.state is not None:
                     saved.read(check_packed, saved.state, flatten(module))
+                    saved.check_length(n_before + n_rounds)
             engine, loss = connect(setup, module, saved)
             check_loss(loss, len(setup.classes), next(module.parameters()).dtype)
-            parts = resolve_parts(self, loss, self._class_weight())
+            parts = resolve_parts(self._settled(), loss, self._class_weight())
             counted = (None, 0)
             if before is not None and adds_rows:
                 counted = before["label_counts"], before["n_calls"]
@@ -108,6 +116,7 @@ class FederatedTrainer(FederatedPredictor):
             federation, server, population = assemble(
                 self, parts, engine, module, setup, counted, private
             )
+            setup = replace(setup, data=self._judged_by(setup, parts))
             state = self._begun(server, setup, before, saved)
             if state.server.n_rounds:
                 engine.asked = Traffic()  # what is asked again is no part of the training
@@ -120,14 +129,18 @@ class FederatedTrainer(FederatedPredictor):
             training = Training(federation, state, self.average_rounds, patience, saved, private)
             if training.is_over and (saved is None or saved.state is None):
                 _warn_is_over()
+
+            def keep(estimator: FederatedTrainer) -> None:
+                theta = training.model()
+                estimator._keep(training.state, theta, loss, setup, population, engine.sizes)
+
             try:
-                rounds = training.rounds(engine, until)
+                rounds = watched(training, engine, until, self, shown or {}, keep)
                 for _ in progress(rounds, until, self.verbose, engine):
                     pass
             finally:  # whatever ends the training, there is a usable model if a round was good
                 if training.state.history:
-                    theta = training.model()
-                    self._keep(training.state, theta, loss, setup, population, engine.sizes)
+                    keep(self)
 
     def _private(
         self,
@@ -181,13 +194,19 @@ class FederatedTrainer(FederatedPredictor):
         if before is not None:
             state = unpacked(before, server, setup.client_ids, setup.data)
         if saved is not None:
+            saved.judged_by = setup.data
             saved.start()
             if saved.state is not None:
                 known = server, setup.client_ids, setup.data
                 state = saved.read(unpacked, saved.state, *known)
         return state
 
-    def _identity(self, setup: Setup) -> dict[str, Any]:
+    def _judged_by(self, setup: Setup, parts: Parts) -> str:
+        """What must be the same for validation losses to be comparable."""
+        what = (setup.data, self.validation_fraction, parts.loss, parts.class_weight)
+        return json.dumps([to_plain(plain_or_repr(value)) for value in what])
+
+    def _identity(self, setup: Setup, module: nn.Module) -> dict[str, Any]:
         """What a checkpoint must have been written for to be gone on with, by name."""
         free = {"n_rounds", "verbose", "device", "warm_start", "min_clients"}
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in free}
@@ -203,6 +222,7 @@ class FederatedTrainer(FederatedPredictor):
             "classes": setup.classes,
             "clients": setup.client_ids,
             "row shape": tuple(setup.row_shape),
+            "layers of the module": re.sub(r"\b0x[0-9a-f]+", "", repr(module)),
         }
 
     def _keep(
@@ -263,6 +283,10 @@ class FederatedTrainer(FederatedPredictor):
         if self.privacy.unit == "client":  # whoever is in the list took part
             setup = replace(setup, client_ids=np.arange(n_clients))
         return setup, sizes
+
+    def _settled(self) -> Any:
+        """Itself, with what a search has chosen in the place of parameters."""
+        return self
 
     def _resolve_loss(self) -> Loss:
         """The loss that the parameters mean, checked."""

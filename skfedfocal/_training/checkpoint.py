@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +36,11 @@ class Checkpoint:
         Its state, as `packed` had it.
     search : mapping or None
         Of the search that chose what is trained, as it was saved; None where nothing was searched.
+    judged_by : str or None
+        What validation losses in the file are comparable by.
     """
+
+    judged_by: str | None = None
 
     def __init__(self, path: Path):
         self.path = path
@@ -74,18 +79,28 @@ class Checkpoint:
         for name in [*before, *(name for name in identity if name not in before)]:
             old, new = before.get(name, "not there"), identity.get(name, "not there")
             if not _same(old, new):
+                was, now = _where_they_differ(*map(_text, (old, new)))
                 raise ValueError(
-                    f"The checkpoint {self.path} was written with {name} {_short(old)}, but now it "
-                    f"is {_short(new)}; use the same, or another file."
+                    f"The checkpoint {self.path} was written with {name} {was}, but now it is "
+                    f"{now}; use the same, or another file."
                 )
 
-    def begin(
-        self,
-        identity: Mapping[str, Any],
-        seed: int,
-        client_ids: NDArray[Any],
-        data: str | None,
-    ) -> None:
+    def check_length(self, n_rounds: int) -> None:
+        """Refuse to end before the last round in the file: its model is that of a longer training.
+
+        Parameters
+        ----------
+        n_rounds : int
+            Rounds that there are to be in all.
+        """
+        there = 0 if self.state is None else int(self.state["n_rounds"])
+        if there > n_rounds:
+            raise ValueError(
+                f"The checkpoint {self.path} has {there} rounds, more than the {n_rounds} asked "
+                "for; set n_rounds to at least as many, or use another file."
+            )
+
+    def begin(self, identity: Mapping[str, Any], seed: int, client_ids: NDArray[Any]) -> None:
         """Say what the training is, by name; one that began as another is refused.
 
         Nothing is written yet, so that a training that is refused later leaves no file.
@@ -98,12 +113,9 @@ class Checkpoint:
             Of the training.
         client_ids : ndarray of shape (n_clients,)
             The clients.
-        data : str or None
-            Digest of the rows.
         """
         self.check(identity)
-        self._written = {"identity": dict(identity), "seed": seed}
-        self._clients, self._data = client_ids, data
+        self._written, self._clients = {"identity": dict(identity), "seed": seed}, client_ids
 
     def read(self, read: Callable[..., _T], *arguments: Any) -> _T:
         """What a function makes of the file's values, of whose form it may be sure.
@@ -127,7 +139,7 @@ class Checkpoint:
 
     def save(self, state: TrainingState) -> None:
         """Write down a complete round."""
-        self._write(packed(state, self._clients, self._data))
+        self._write(packed(state, self._clients, self.judged_by))
 
     def save_search(self, values: Mapping[str, Any]) -> None:
         """Write down where a search stands, which comes before the first round of the training."""
@@ -159,9 +171,18 @@ def _same(some: Any, other: Any) -> bool:
     )
 
 
-def _short(value: Any) -> str:
-    text = repr(value.tolist() if isinstance(value, np.ndarray) else value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def _text(value: Any) -> str:
+    return repr(value.tolist() if isinstance(value, np.ndarray) else value)
+
+
+def _where_they_differ(*texts: str) -> tuple[str, ...]:
+    """Texts, of long ones the part from shortly before where they are no longer the same."""
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
+    begin = max(0, len(list(same)) - _SHOWN // 2) if max(map(len, texts)) > _SHOWN else 0
+    return tuple(
+        "..." * (begin > 0) + text[begin : begin + _SHOWN] + "..." * (len(text) > begin + _SHOWN)
+        for text in texts
+    )
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from skfedfocal._disclosure import (
     CATEGORIES,
     COLUMN_SUMS,
     COUNTS_BELOW,
+    OWN_FIGURES,
+    PREDICTIONS,
     RECALLS,
     SINGLE,
     VALIDATION_LOSS,
@@ -270,6 +272,8 @@ def disclosure_table() -> str:
         ("FedFocalClassifierCV", Hits.discloses),
         ("FederatedStandardScaler", ColumnSums.discloses),
         *((name, frozenset({fact})) for name, fact in _PREPROCESSING.items()),
+        ("flower.evaluate", frozenset({PREDICTIONS})),
+        ("flower.evaluate(by_site=True)", frozenset({PREDICTIONS, OWN_FIGURES})),
     ]
     lines = ["| option | the server also sees |", "|---|---|"]
     lines += [f"| `{option}` | {'; '.join(sorted(facts)) or 'nothing'} |" for option, facts in rows]

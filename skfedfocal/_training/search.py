@@ -5,24 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 
-from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.rows import FederatedRows
-from skfedfocal._data.validation import shuffled_cells
-from skfedfocal._module import load_flat
-from skfedfocal._random import FOLDS
 from skfedfocal._training.assembly import Population
 from skfedfocal._training.federation import Federation
 from skfedfocal._training.rounds import begin, report, step, tally_of
 from skfedfocal._training.state import TrainingState
 from skfedfocal._training.tally import Tally
-from skfedfocal.engines import Hits, ManyFederations, Request, Task, Traffic, judge_each
+from skfedfocal.engines import (
+    HitsBeside,
+    ManyFederations,
+    Request,
+    Task,
+    Traffic,
+    judge_each,
+    right_rows,
+)
 from skfedfocal.losses import FocalLoss
 from skfedfocal.losses._focal import GammaAsConstant
 
@@ -38,52 +39,25 @@ class Run:
     population: Population
 
 
-def stratified_folds(
-    seed: int, layout: ClientLayout, labels: NDArray[Any], n_classes: int, n_folds: int
-) -> NDArray[np.int64]:
-    """Number of the fold in which each row validates, even on each client and in each class.
-
-    Each client can draw its own: the choice depends on the seed, its number and its labels only.
-
-    Parameters
-    ----------
-    seed : int
-        Of the search.
-    layout : ClientLayout
-        Which rows are whose.
-    labels : ndarray of shape (n_samples,)
-        Class numbers.
-    n_classes : int
-        Number of classes.
-    n_folds : int
-        Number of folds, at least 2.
-
-    Returns
-    -------
-    fold : ndarray of shape (n_samples,)
-        Between 0 and ``n_folds - 1``.
-    """
-    rows, rank, present, sizes = shuffled_cells(seed, FOLDS, layout, labels, n_classes)
-    # Classes of a client take turns, so that single rows do not all fall into the first fold.
-    owner, label = np.divmod(present, n_classes)
-    turn = np.repeat(owner + label, sizes)
-    fold = np.zeros(len(labels), np.int64)
-    fold[rows] = (rank + turn) % n_folds
-    return fold
-
-
 def train_together(runs: Sequence[Run], many: ManyFederations) -> tuple[Run, ...]:
     """Train all runs for a round more."""
     began = time.perf_counter()
     tasks = [_with_rows(run, begin(run.federation, run.state.server)) for run in runs]
     tallies = [tally_of(run.federation, run.state.server) for run in runs]
-    requests = [Request(task, run.fold) for task, run in zip(tasks, runs, strict=True)]
-    for i, reply in many.train(requests):
-        tallies[i].add(reply)
+    for alike in _of_one_step_length(tasks):
+        requests = [Request(tasks[i], runs[i].fold) for i in alike]
+        for place, reply in many.train(requests):
+            tallies[alike[place]].add(reply)
     return tuple(
         replace(run, state=_ended(run, task, tally, began))
         for run, task, tally in zip(runs, tasks, tallies, strict=True)
     )
+
+
+def _of_one_step_length(tasks: Sequence[Task]) -> list[list[int]]:
+    """Numbers of the tasks that can share a block."""
+    rates = [task.plan.learning_rate for task in tasks]
+    return [[i for i, rate in enumerate(rates) if rate == one] for one in dict.fromkeys(rates)]
 
 
 def _with_rows(run: Run, task: Task) -> Task:
@@ -102,15 +76,15 @@ def _ended(run: Run, task: Task, tally: Tally, began: float) -> TrainingState:
 def race(n_candidates: int, n_rounds: int) -> list[tuple[int, int]]:
     """Stages of a race: how many rounds each lasts and how many candidates it leaves.
 
-    Each stage leaves the better half, until one is left; the stages together are shorter than the
-    training they stand for. A single candidate trains for all of it.
+    Each stage leaves the better half, until one is left; these stages together are shorter than the
+    training they stand for. What comes after them is its rest, for one who leads to prove it.
     """
     left, stages = n_candidates, []
     while left > 1:
         left = (left + 1) // 2
         stages.append(left)
     n_each = max(1, n_rounds // (len(stages) + 3))
-    return [(n_each, left) for left in stages] or [(n_rounds, 1)]
+    return [(n_each, left) for left in stages]
 
 
 def gamma_as_constant(federation: Federation, loss: FocalLoss, n_classes: int) -> Federation:
@@ -123,18 +97,24 @@ def gamma_as_constant(federation: Federation, loss: FocalLoss, n_classes: int) -
     return replace(federation, plan=replace(plan, loss=GammaAsConstant(), constants=constants))
 
 
-def balanced_accuracy(run: Run, module: nn.Module, held_out: FederatedRows) -> tuple[float, float]:
+def balanced_accuracy(
+    run: Run, first: Run, many: ManyFederations, held_out: FederatedRows
+) -> tuple[float, float]:
     """Balanced accuracy on the held-out rows of all clients, from sums over clients only.
 
-    With it comes the variance that chance gives it: a class of few rows has an uncertain recall.
+    With it comes the variance that chance gives to its lead over the first candidate's, row by row:
+    only rows that one of the two alone gets right make it uncertain.
     """
-    load_flat(module, run.state.server.theta)
-    module.eval()
+    logits = many.engines[run.fold].logits  # of one model at a time
     clients = np.flatnonzero(held_out.layout.sizes)
     with torch.no_grad():
-        found, _ = judge_each(Hits(), module, held_out, clients, run.federation.plan)
-    hits, counts = found.sum(0)
-    hits, counts = hits[counts > 0], counts[counts > 0]
-    # With a row more of either kind, so that one row that is got right is not taken for certain.
-    chance = (hits + 1) * (counts - hits + 1) / (counts + 2) ** 2 / counts
+        predict = logits(first.state.server.theta)
+        query = HitsBeside(right_rows(predict, held_out, first.federation.plan))
+        predict = logits(run.state.server.theta)
+        found, _ = judge_each(query, predict, held_out, clients, run.federation.plan)
+    found = found.sum(0)
+    hits, others, unlike, counts = found[:, found[-1] > 0]
+    # With a row more of either kind, so that few rows that agree are not taken for certain.
+    share = (unlike + 1) / (counts + 2)
+    chance = (share - ((hits - others) / (counts + 2)) ** 2) / counts
     return float((hits / counts).mean()), float(chance.mean() / len(chance))

@@ -29,7 +29,8 @@ class Standing:
     splits : str
         A hash of the rows that each fold trains and validates on.
     scores, chance : ndarray of shape (n_candidates, n_folds)
-        Balanced accuracies and the variances that chance gives them; NaN before a first judgement.
+        Balanced accuracies, and the variances that chance gives their leads over the first
+        candidate's; NaN before a first judgement.
     n_rounds : ndarray of shape (n_candidates,)
         How far each candidate had come when it was judged.
     n_done : int
@@ -57,8 +58,9 @@ class Standing:
     def rounds(
         self,
         stages: Sequence[tuple[int, int]],
+        n_rounds: int,
         many: ManyFederations,
-        judge: Callable[[Run], tuple[float, float]],
+        judge: Callable[[Run, Run], tuple[float, float]],
     ) -> Iterator[Standing]:
         """Go on to the end.
 
@@ -66,10 +68,14 @@ class Standing:
         ----------
         stages : sequence of tuple of int
             Rounds of each stage, and how many candidates it leaves.
+        n_rounds : int
+            Of the training to choose for. If one clearly leads after the stages, it and the first
+            train for all of them: what is better early need not be in the end.
         many : ManyFederations
             Where runs train.
         judge : callable
-            From a run to its score, and the variance of that by chance.
+            From a run, and that of the first candidate on the same fold, to its score and the
+            variance that chance gives its lead.
 
         Yields
         ------
@@ -77,26 +83,36 @@ class Standing:
             After each round, and after the last of a stage with its judgement.
         """
         standing, end = self, 0
-        for n_more, n_left in stages:
+        rest = n_rounds - sum(n_more for n_more, _ in stages)
+        for n_more, n_left in [*stages, (rest, 1)]:
             end += n_more
-            while standing.n_done < end:
+            while standing.n_done < end and not standing.is_over:
                 runs, n_done = train_together(standing.runs, many), standing.n_done + 1
                 standing = replace(standing, runs=runs, n_done=n_done)
                 if n_done == end:
-                    standing = standing._judged(judge, n_left)
+                    standing = standing._judged(judge, n_left, n_rounds)
                 yield standing
 
-    def _judged(self, judge: Callable[[Run], tuple[float, float]], n_left: int) -> Standing:
+    def _judged(
+        self, judge: Callable[[Run, Run], tuple[float, float]], n_left: int, n_wanted: int
+    ) -> Standing:
         scores, chance, n_rounds = self.scores.copy(), self.chance.copy(), self.n_rounds.copy()
+        firsts = {run.fold: run for run in self.runs if run.candidate == 0}
         for run in self.runs:
             place = run.candidate, run.fold
-            scores[place], chance[place] = judge(run)
+            scores[place], chance[place] = judge(run, firsts[run.fold])
             n_rounds[run.candidate] = self.n_done
-        left, is_over = leaders(scores, n_rounds, n_left), n_left == 1
-        runs = tuple(run for run in self.runs if is_over or run.candidate in left)
-        return replace(
-            self, runs=runs, scores=scores, chance=chance, n_rounds=n_rounds, is_over=is_over
-        )
+        found = replace(self, scores=scores, chance=chance, n_rounds=n_rounds)
+        if n_left > 1:
+            left = leaders(scores, n_rounds, n_left)
+            return replace(found, runs=tuple(run for run in self.runs if run.candidate in left))
+        return replace(found, is_over=self.n_done >= n_wanted or found.chosen() == 0)
+
+    def chosen(self) -> int:
+        """Number of the candidate to take: the first, unless another is clearly better."""
+        best = int(ranked(self.scores, self.n_rounds)[0])
+        lead = self.scores[best] - self.scores[0]
+        return best if clearly_better(lead, self.chance[best]) else 0
 
     def packed(self) -> dict[str, Any]:
         """The standing as plain values and arrays; of one that is over only what was found."""
@@ -175,3 +191,14 @@ def leaders(scores: Array, n_rounds: NDArray[np.int64], n_left: int) -> NDArray[
 def ranked(scores: Array, n_rounds: NDArray[np.int64]) -> NDArray[np.int64]:
     """Candidates from best to worst: those that came further first, the first of equals first."""
     return np.lexsort((-scores.mean(1), -n_rounds))
+
+
+def clearly_better(lead: Array, chance: Array) -> bool:
+    """Whether the mean of a lead over the folds is more than two standard errors above zero.
+
+    The error is the larger of two: that which the folds show, of which there are few, and that
+    which the validation rows let expect on which the two candidates differ.
+    """
+    n = len(lead)
+    variance = max(lead.var(ddof=1) if n > 1 else 0.0, chance.mean()) / n
+    return bool(lead.mean() > 2 * np.sqrt(variance))

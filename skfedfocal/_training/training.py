@@ -93,7 +93,7 @@ class Training:
     def rounds(self, engine: Engine, until: int) -> Iterator[Round]:
         """Train until there are that many rounds, or until patience ends."""
         least: tuple[float, TrainingState] = (np.inf, self.state)
-        while self.state.server.n_rounds < until and not self.is_over:
+        while self.goes_on(until):
             if self._account is not None:
                 self.state = self._account.charged(self.state)
                 if self._keeper is not None:
@@ -133,6 +133,10 @@ class Training:
             if self._keeper is not None:
                 self._keeper.save(self.state)
             yield report
+
+    def goes_on(self, until: int) -> bool:
+        """Whether there is another round, where there are to be that many in all."""
+        return self.state.server.n_rounds < until and not self.is_over
 
     @property
     def is_over(self) -> bool:

@@ -136,7 +136,7 @@ def make_federation(
     *Classes.* The number of rows of a class is :math:`n \pi_c` rounded down or up, and at least 1.
 
     *Clients.* With sizes :math:`n w_k`, drawn by `size_skew`, the shares of each class that the
-    clients get are :math:`\mathrm{Dirichlet}(\alpha K w_1, \dots, \alpha K w_K)` with
+    clients get are :math:`\mathrm{Dirichlet}(\alpha K w_1, \ldots, \alpha K w_K)` with
     :math:`\alpha` the reciprocal of `label_skew`: in the mean as the sizes say. With label skew,
     sizes vary with the classes that clients get. Clients without a row are given one by the
     largest.

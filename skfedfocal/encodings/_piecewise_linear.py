@@ -17,7 +17,7 @@ from skfedfocal.encodings._encoding import NumericEncoding, Questions
 class PiecewiseLinearEncoding(NumericEncoding):
     r"""Every column standardised, and beside it how far into each of its bins a value is.
 
-    Bins lie between quantiles :math:`b_0 \le \dots \le b_T` of the column over all clients; in the
+    Bins lie between quantiles :math:`b_0 \le \ldots \le b_T` of the column over all clients; in the
     place of bin t a value x has
 
     .. math:: h \min(1, \max(0, (x - b_{t-1}) / (b_t - b_{t-1}))),

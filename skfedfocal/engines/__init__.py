@@ -13,7 +13,7 @@ from skfedfocal.engines._engine import (
     Unanswered,
     Updates,
 )
-from skfedfocal.engines._evaluate import Hits, ValidationLoss, judge_each
+from skfedfocal.engines._evaluate import Hits, HitsBeside, ValidationLoss, judge_each, right_rows
 from skfedfocal.engines._in_process import InProcessEngine
 from skfedfocal.engines._loop import LoopEngine
 from skfedfocal.engines._many import ManyFederations, Request
@@ -25,6 +25,7 @@ __all__ = [
     "Failure",
     "FederatedRows",
     "Hits",
+    "HitsBeside",
     "LoopEngine",
     "ManyFederations",
     "Model",
@@ -38,6 +39,7 @@ __all__ = [
     "VectorizedEngine",
     "judge_each",
     "module_rows",
+    "right_rows",
 ]
 
 ENGINES: dict[str, Callable[..., InProcessEngine]] = {

@@ -157,7 +157,7 @@ class BlockRows:
     def batches(self, memory: Memory) -> Iterator[Batch]:
         """All batches in order; features are fetched for several steps at a time."""
         start = self.block.start
-        for lo, hi in _segments(start, max(1, _SEGMENT_VALUES // self._rows.row_values)):
+        for lo, hi in _segments(start, _SEGMENT_VALUES // self._rows.row_values):
             x = self._rows.features(self.block.places[start[lo] : start[hi]], memory)
             for step in range(lo, hi):
                 here = x[start[step] - start[lo] : start[step + 1] - start[lo]]

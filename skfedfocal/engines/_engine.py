@@ -223,9 +223,11 @@ class Engine(ABC):
             total = total + self._asked(query, part, model).sum(0)
         return total
 
-    def ask_each(self, query: Query) -> NDArray[np.float64]:
-        """The answers of all clients one by one, of shape (n_clients, ...)."""
-        return self._asked(query, np.arange(len(self.sizes)), None)
+    def ask_each(
+        self, query: Query, clients: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """The answers one by one, of shape (m, ...); of all clients where none are named."""
+        return self._asked(query, np.arange(len(self.sizes)) if clients is None else clients, None)
 
     def _asked(
         self, query: Query, clients: NDArray[np.int64], model: Model | None

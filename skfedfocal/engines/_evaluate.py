@@ -81,10 +81,53 @@ class Hits(ModelQuery):
     ) -> NDArray[np.float64]:
         cells = np.zeros((2, len(clients) * rows.n_classes))
         for part in judged(predict, rows, clients, *_all_of(rows, clients), plan):
-            decided = plan.loss.decide(part.logits, part.constants).cpu().numpy()
-            hit = part.weight * (decided == part.labels)
+            hit = part.weight * _right(part, plan)
             _add(cells, part.owner * rows.n_classes + part.labels, (hit, part.weight))
         return cells.reshape(2, len(clients), rows.n_classes).swapaxes(0, 1)
+
+
+class HitsBeside(ModelQuery):
+    """Hits by class, another model's, rows that one alone gets right, and all: (4, n_classes).
+
+    Parameters
+    ----------
+    beside : ndarray of shape (n_rows,)
+        Which rows the other model gets right, by `right_rows`.
+    """
+
+    discloses = frozenset({HITS})
+
+    def __init__(self, beside: NDArray[np.bool_]):
+        self.beside = beside
+
+    def judge(
+        self,
+        predict: Predict,
+        rows: FederatedRows,
+        clients: NDArray[np.int64],
+        plan: LocalPlan,
+    ) -> NDArray[np.float64]:
+        cells = np.zeros((4, len(clients) * rows.n_classes))
+        owners, places = _all_of(rows, clients)
+        done = 0
+        for part in judged(predict, rows, clients, owners, places, plan):
+            hit, end = _right(part, plan), done + len(part.labels)
+            beside, done = self.beside[places[done:end]], end
+            columns = (hit, beside, hit != beside, np.ones(len(hit)))
+            where = part.owner * rows.n_classes + part.labels
+            _add(cells, where, tuple(part.weight * column for column in columns))
+        return cells.reshape(4, len(clients), rows.n_classes).swapaxes(0, 1)
+
+
+def right_rows(predict: Predict, rows: FederatedRows, plan: LocalPlan) -> NDArray[np.bool_]:
+    """Which rows a model decides for rightly, by place; none of a client on which it raises."""
+    right = np.zeros(int(rows.layout.offsets[-1]), bool)
+    for client in np.flatnonzero(rows.layout.sizes):
+        owners, places = _all_of(rows, np.array([client]))
+        with contextlib.suppress(Exception):  # which whoever judges another model will report
+            parts = judged(predict, rows, np.array([client]), owners, places, plan)
+            right[places] = np.concatenate([_right(part, plan) for part in parts])
+    return right
 
 
 def judge_each(
@@ -159,6 +202,11 @@ def judged(
             constants = constants[torch.as_tensor(owner)]
         weight = np.broadcast_to(rows.sample_weights(here), labels.shape)
         yield Judged(owner, labels, weight, logits, constants)
+
+
+def _right(part: Judged, plan: LocalPlan) -> NDArray[np.bool_]:
+    """Which rows the model decides for rightly."""
+    return plan.loss.decide(part.logits, part.constants).cpu().numpy() == part.labels
 
 
 def _add(

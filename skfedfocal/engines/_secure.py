@@ -154,7 +154,7 @@ class SecureEngine(Engine):
             self.asked.down += len(clients) * model.theta.nbytes
         return from_digits(found.values).reshape(shape)
 
-    def ask_each(self, query: Query) -> NoReturn:
+    def ask_each(self, query: Query, clients: NDArray[np.int64] | None = None) -> NoReturn:
         """Refused: nobody's own answer is told."""
         raise InvalidParameterError(
             f"secure_aggregation cannot go with the answers of each client to {query!r}."

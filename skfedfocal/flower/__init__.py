@@ -22,6 +22,7 @@ from skfedfocal.flower._sites import SiteError
 from skfedfocal.flower._table import load_table
 
 if TYPE_CHECKING:
+    from skfedfocal.flower._evaluation import evaluate, leave_one_site_out
     from skfedfocal.flower._export import export_app, read_export, submit
     from skfedfocal.flower._rehearsal import SimulatedSites
     from skfedfocal.flower._server import federate, make_server_app
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 __all__ = [
     "SimulatedSites",
     "SiteError",
+    "evaluate",
     "export_app",
     "federate",
+    "leave_one_site_out",
     "load_table",
     "make_client_app",
     "make_server_app",
@@ -40,8 +43,10 @@ __all__ = [
 
 _HOMES = {
     "SimulatedSites": "_rehearsal",
+    "evaluate": "_evaluation",
     "export_app": "_export",
     "federate": "_server",
+    "leave_one_site_out": "_evaluation",
     "make_server_app": "_server",
     "read_export": "_export",
     "submit": "_export",

@@ -21,15 +21,22 @@ from skfedfocal.flower._messages import (
     write_facts,
     write_updates,
 )
-from skfedfocal.flower._table import LoadData, load_table
+from skfedfocal.flower._rows import SiteRows
+from skfedfocal.flower._table import LoadData, config_of, load_table
 from skfedfocal.privacy import SecureAggregation
 from skfedfocal.privacy._aggregation import resolve_secure
 
 _log = logging.getLogger("skfedfocal")
+_ALLOWED = (None, "sums", "own")  # of evaluations
 
 
 def make_client_app(
-    load_data: LoadData | None = None, *, module: Any = None, secure_aggregation: Any = False
+    load_data: LoadData | None = None,
+    *,
+    module: Any = None,
+    secure_aggregation: Any = False,
+    evaluation: str | None = None,
+    min_rows: int = 10,
 ) -> ClientApp:
     """Make the app that a site runs beside its own rows.
 
@@ -45,11 +52,18 @@ def make_client_app(
         With True or an object of `skfedfocal.privacy.SecureAggregation` the site trains and
         answers under secure sums on these very terms, and not at all otherwise. With False the
         server decides, by the estimator's parameter.
+    evaluation : {None, "sums", "own"}, default=None
+        What the site answers to `evaluate`: nothing; figures that are added up over the sites, of
+        which the server's app shows the sums alone (without secure sums it receives each site's);
+        or its own figures as well.
+    min_rows : int, default=10
+        Its own figures about a class of which it has fewer rows are withheld. In the interval
+        [1, inf).
 
     Returns
     -------
     app : flwr.clientapp.ClientApp
-        Answers round 0 and the rounds.
+        Answers round 0, the rounds, and what `evaluation` allows.
 
     Notes
     -----
@@ -60,8 +74,10 @@ def make_client_app(
     rows, and where the estimator needs them label counts and what its steps before the classifier
     ask (sums of columns, numbers of rows by threshold or by value); each round the model update,
     what it counts and the mean training loss, and where asked for the recall or the validation
-    loss; under secure sums instead of all but the first the masked values. Of an exception its
-    type; what it says stays in the site's log.
+    loss; under secure sums instead of all but the first the masked values. Where `evaluation`
+    allows it: by class, the predictions, losses and histograms of scores of a model that the server
+    sends, which may be any: it could compute a column, whose distribution by class is told then. Of
+    an exception its type; what it says stays in the site's log.
 
     Examples
     --------
@@ -71,25 +87,35 @@ def make_client_app(
     """
     load = load_table if load_data is None else load_data
     own = resolve_secure(secure_aggregation)
+    check_evaluation(evaluation, min_rows)
     app = ClientApp()
 
-    def rows(context: Context, task: Mapping[str, Any]) -> _site.SiteRows:
-        data = load(dict(context.node_config))
-        return _site.SiteRows.check(data, lenient=bool(task.get("lenient")))
+    def rows(context: Context, task: Mapping[str, Any]) -> SiteRows:
+        data = load(config_of(dict(context.node_config), task.get("table")))
+        return SiteRows.check(data, lenient=bool(task.get("lenient")))
 
     def statistics(content: RecordDict, context: Context) -> RecordDict:
         request = read_facts(content["task"])
         _check_module(request["module"], module)
-        return RecordDict({"facts": write_facts(_site.statistics(rows(context, request), request))})
+        found = _site.statistics(rows(context, request), request)
+        if request.get("evaluation"):
+            found["evaluation"] = evaluation
+        return RecordDict({"facts": write_facts(found)})
 
     def ask(content: RecordDict, context: Context) -> RecordDict:
         task = _task_of(content, context)
         check_terms(own, task.get("secure"))
         model = None
-        if "theta" in content:
+        if "predictor" in task:
             _check_module(task["module"], module)
-            model = Model(read_theta(content), read_plan(task["plan"]))
-        answer = _site.answer(rows(context, task), task, model, module)
+            site = _evaluation_site()
+            query = site.allowed(task["query"], evaluation, min_rows)
+            answer = site.answer(rows(context, task), task, query, module)
+        else:
+            if "theta" in content:
+                _check_module(task["module"], module)
+                model = Model(read_theta(content), read_plan(task["plan"]))
+            answer = _site.answer(rows(context, task), task, model, module)
         if task.get("secure") is not None:
             return _secure_site().answer(context.state, task, model, answer)
         return RecordDict({"facts": write_facts({"answer": answer})})
@@ -143,6 +169,22 @@ def _secure_site() -> Any:
     from skfedfocal.flower import _secure_site as site
 
     return site
+
+
+def _evaluation_site() -> Any:
+    """What evaluates a model, and with it metrics, where it is asked for."""
+    from skfedfocal.flower import _evaluation_site as site
+
+    return site
+
+
+def check_evaluation(evaluation: str | None, min_rows: int) -> None:
+    """Raise where it is not said in these words what a site tells of a model."""
+    if evaluation not in _ALLOWED or min_rows < 1:
+        raise ValueError(
+            f"evaluation must be one of {_ALLOWED} and min_rows at least 1; "
+            f"got {evaluation!r} and {min_rows!r}."
+        )
 
 
 def check_terms(own: SecureAggregation | None, asked: Mapping[str, Any] | None) -> None:

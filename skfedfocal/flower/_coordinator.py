@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -23,18 +21,15 @@ from skfedfocal._estimators.encoding import encoder_of, encoding_of, in_words
 from skfedfocal._estimators.scales import warn_if_unscaled
 from skfedfocal._module import module_name, takes_indices, widths
 from skfedfocal._module_check import check_module
-from skfedfocal._plain import to_plain
 from skfedfocal._training.assembly import Setup, n_selected
 from skfedfocal._training.parts import check_cohorts
 from skfedfocal.engines import Engine, Traffic, Unanswered
 from skfedfocal.flower._engine import GridEngine
-from skfedfocal.flower._exchange import NoReply, ask
-from skfedfocal.flower._messages import STATISTICS, check_statistics
+from skfedfocal.flower._gathering import Gathering
 from skfedfocal.flower._sites import (
     Site,
     SiteError,
     check_fits,
-    check_names,
     table_of,
     warn_of_lone_labels,
 )
@@ -44,7 +39,6 @@ from skfedfocal.preprocessing._described import check_step, describe_step, takes
 from skfedfocal.preprocessing._preparation import Table, learn_from, learned, places_of
 from skfedfocal.privacy._aggregation import resolve_secure
 
-_POLL_SECONDS = 0.5
 # Steps as they are fitted, and the names of the columns that come out.
 Prepared = tuple[list[Any], list[str] | None]
 
@@ -94,70 +88,27 @@ class Coordinator:
 
     def gather(self, sites: int | Sequence[str] | None, wait: float) -> None:
         """Wait for the sites, ask them for their statistics, and see that they fit together."""
-        names = None if sites is None or isinstance(sites, int) else sorted(map(str, sites))
-        wanted = sites if isinstance(sites, int) else len(names or ())
-        needed = max(self.min_clients, wanted)
-        nodes = self._wait_for(needed, wait)
-        replies, failures = self._ask(nodes)
-        silent = [f"{name} ({no.reason})" for name, no in failures if no.silent]
-        broken = [f"{name} ({no.reason})" for name, no in failures if not no.silent]
-        if broken:
-            raise SiteError(f"Round 0 failed at {'; '.join(broken)}.")
-        self.sites = sorted(replies, key=lambda site: site.name)
-        if len(self.sites) < needed:
-            raise SiteError(
-                f"Round 0: {len(self.sites)} of {needed} sites replied; not {'; '.join(silent)}."
-            )
-        if silent:
-            warnings.warn(
-                f"Training begins without {'; '.join(silent)}.", RuntimeWarning, stacklevel=4
-            )
-        check_names([site.name for site in self.sites], names)
-        check_fits(self.sites, self.allowed, self._fills, self._used())
+        self.take(self.gathering.gather(sites, self.min_clients, wait))
+
+    def take(self, sites: list[Site]) -> None:
+        """Train on these sites, which must fit together."""
+        self.sites = sites
+        check_fits(sites, self.allowed, self._fills, used_columns(self.before, sites))
         if self.allowed is None:
-            warn_of_lone_labels(self.sites)
+            warn_of_lone_labels(sites)
 
-    def _wait_for(self, needed: int, wait: float) -> list[int]:
-        deadline = time.monotonic() + wait
-        while True:
-            nodes = sorted(self.grid.get_node_ids())
-            if len(nodes) >= needed:
-                return nodes
-            if time.monotonic() >= deadline:
-                raise SiteError(
-                    f"{len(nodes)} of the {needed} sites needed came within {wait:g} s; see that "
-                    "the others are running, reach the server, and are registered with it."
-                )
-            time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
-
-    def _ask(self, nodes: Sequence[int]) -> tuple[list[Site], list[tuple[str, NoReply]]]:
-        """Statistics of the nodes; and who gave none, by name where it is known."""
+    @property
+    def gathering(self) -> Gathering:
+        """How sites are found."""
         request = {
             "module": module_name(self.classifier.module),
             "digest": self._needs_digest,
             "lenient": self._fills,
         }
-        tasks = dict.fromkeys(nodes, request)
-        answers, failures = ask(self.grid, tasks, STATISTICS, self.timeout, check=check_statistics)
-        failed = [
-            (f"node {node}" if no.name is None else f"site {no.name!r}", no)
-            for node, no in failures.items()
-        ]
-        return [Site(who, node, facts) for node, (who, facts) in answers.items()], failed
+        return Gathering(self.grid, request, self.timeout)
 
     def _recognise(self, online: set[int]) -> None:
-        """Find sites that came back as another node."""
-        lost = {site.name: site for site in self.sites if site.node not in online}
-        new = online - {site.node for site in self.sites}
-        if not (lost and new):
-            return
-        for back in self._ask(sorted(new))[0]:
-            site = lost.get(back.name)
-            same = ("size", "n_rows", "row_shape", "columns", "digest")
-            if site and all(
-                to_plain(back.facts.get(k)) == to_plain(site.facts.get(k)) for k in same
-            ):
-                site.node = back.node
+        self.gathering.recognise(self.sites, online)
 
     # -- training ------------------------------------------------------------------------------
 
@@ -301,18 +252,6 @@ class Coordinator:
         """Whether there are steps that take texts or missing values."""
         return any(takes_gaps(step) for _, step in self.before)
 
-    def _used(self) -> set[str] | None:
-        """Names of the columns that are used, where the first step chooses some."""
-        step, names = self.before[0][1] if self.before else None, self.sites[0].facts["columns"]
-        if not isinstance(step, ColumnTransformer) or names is None or step.remainder != "drop":
-            return None
-        table = Table(names, [None] * len(names), 0)
-        ways = [columns for _, part, columns in step.transformers if part != "drop"]
-        try:
-            return {names[j] for columns in ways for j in places_of(columns, table)}
-        except ValueError:  # a column that this site lacks; who does is said by name
-            return None
-
     @property
     def _needs_digest(self) -> bool:
         return self.checkpoint is not None or self.classifier.early_stopping
@@ -348,3 +287,16 @@ def parts_of(estimator: Any) -> tuple[list[tuple[str, Any]], BaseFederatedClassi
             "over sites use FedFocalClassifier."
         )
     return before, classifier
+
+
+def used_columns(before: list[tuple[str, Any]], sites: list[Site]) -> set[str] | None:
+    """Names of the columns that are used, where the first step chooses some."""
+    step, names = before[0][1] if before else None, sites[0].facts["columns"]
+    if not isinstance(step, ColumnTransformer) or names is None or step.remainder != "drop":
+        return None
+    table = Table(names, [None] * len(names), 0)
+    ways = [columns for _, part, columns in step.transformers if part != "drop"]
+    try:
+        return {names[j] for columns in ways for j in places_of(columns, table)}
+    except ValueError:  # a column that this site lacks; who does is said by name
+        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class GridEngine(Engine):
         Seconds within which a site has to reply.
     recognise : callable or None
         Asks new nodes which site they are; finds sites that came back as another node.
+    own : mapping
+        What a site is told in the place of what all are told, by its name.
     """
 
     way = "at their sites"
@@ -57,6 +59,7 @@ class GridEngine(Engine):
     task: dict[str, Any]
     timeout: float
     recognise: Callable[[set[int]], None] | None = None
+    own: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def sizes(self) -> NDArray[np.float64]:
@@ -77,9 +80,7 @@ class GridEngine(Engine):
             common["plan"] = write_plan(model.plan)
             more["theta"] = write_theta(model.theta)
         nodes = {int(k): self.sites[k].node for k in clients}
-        tasks = {
-            node: {**common, "number": k, "site": self.sites[k].name} for k, node in nodes.items()
-        }
+        tasks = {node: self._told(k, common) for k, node in nodes.items()}
         answers, failures = ask(self.grid, tasks, ASK, self.timeout, more)
         reasons = {k: failures[node].reason for k, node in nodes.items() if node in failures}
         if reasons:
@@ -123,11 +124,16 @@ class GridEngine(Engine):
         for k in cohort:
             site = self.sites[k]
             if site.node in online:
-                task = write_facts({**common, "number": int(k), "site": site.name})
+                task = write_facts(self._told(int(k), common))
                 requests[site.node] = RecordDict({"theta": model, "task": task})
             else:
                 reasons[int(k)] = "it is not connected"
         return requests, reasons
+
+    def _told(self, k: int, common: dict[str, Any]) -> dict[str, Any]:
+        """What a site is told of a task."""
+        name = self.sites[k].name
+        return {**common, **self.own.get(name, {}), "number": k, "site": name}
 
     def _read(self, content: RecordDict, number: int, task: Task) -> Updates:
         """Check a reply and take it apart."""

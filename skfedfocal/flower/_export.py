@@ -13,6 +13,7 @@ from typing import Any
 
 from skfedfocal._estimators.files import describe, rebuild
 from skfedfocal._plain import from_plain, to_plain
+from skfedfocal.flower._client import check_evaluation
 from skfedfocal.flower._coordinator import parts_of
 from skfedfocal.preprocessing._described import unfitted
 from skfedfocal.privacy._aggregation import resolve_secure
@@ -68,6 +69,8 @@ def export_app(
     save_to: str | os.PathLike[str],
     load_data: Callable[..., Any] | None = None,
     publisher: str = "skfedfocal",
+    evaluated: str | None = None,
+    min_rows: int = 10,
     **options: Any,
 ) -> Path:
     """Write a Flower app for an estimator: a folder of text files to read before they are run.
@@ -86,9 +89,14 @@ def export_app(
         As for `make_client_app`; a function that is importable by name at the sites.
     publisher : str, default="skfedfocal"
         Flower's name for whose app it is.
+    evaluated : {None, "sums", "own"}, default=None
+        What the sites' app answers to `evaluate`, as the `evaluation` of `make_client_app`: it
+        stands in the app, where sites read it before they agree.
+    min_rows : int, default=10
+        As for `make_client_app`.
     **options : object
-        Further parameters of `make_server_app` and `federate`: checkpoint, sites, classes,
-        min_clients, timeout, wait.
+        Further parameters of `make_server_app` and `federate`: checkpoint, evaluate_to, evaluation,
+        sites, classes, min_clients, timeout, wait.
 
     Returns
     -------
@@ -106,6 +114,9 @@ def export_app(
     ['__init__.py', 'client.py', 'server.py']
     """
     parts_of(estimator)
+    check_evaluation(evaluated, min_rows)
+    if evaluated is None and options.get("evaluate_to") is not None:
+        raise ValueError("evaluate_to needs sites that answer: evaluated='sums' or 'own'.")
     folder = Path(folder)
     package = folder / _PACKAGE
     if folder.exists() and any(folder.iterdir()) and not package.exists():
@@ -129,6 +140,8 @@ def export_app(
     if secure is not False:  # then sites hold to it, whatever the server says
         imports = f"from skfedfocal.privacy import SecureAggregation\n{imports}"
         names["secure_aggregation"] = _in_code(resolve_secure(secure))
+    if evaluated is not None:
+        names |= {"evaluation": repr(evaluated), "min_rows": repr(min_rows)}
     arguments = ", ".join(f"{parameter}={name}" for parameter, name in names.items())
     package.mkdir(parents=True, exist_ok=True)
     texts = {

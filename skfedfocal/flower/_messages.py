@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,9 @@ def read_facts(record: Any) -> Any:
     """The value of `write_facts`."""
     text = record["json"]
     if '"Behind"' in text:  # questions of a room that a site loads only where it is asked by it
-        import skfedfocal.preprocessing._preparation  # noqa: F401
+        import_module("skfedfocal.preprocessing._preparation")
+    if '"PredictionSums"' in text:
+        import_module("skfedfocal.metrics._sums")
     return from_plain(json.loads(text))
 
 

@@ -40,6 +40,8 @@ class SimulatedSites(Grid):
         What the sites run; None is ``make_client_app`` on `data`.
     module : callable, torch.nn.Module or None, default=None
         As for `make_client_app`, where `app` is None.
+    evaluation : {None, "sums", "own"}, default="sums"
+        As for `make_client_app`, where `app` is None.
     fault_rate : float, default=0.0
         Probability that a site fails in a round, in a way drawn from all there are.
     faults : mapping, default=None
@@ -71,6 +73,7 @@ class SimulatedSites(Grid):
         *,
         app: ClientApp | None = None,
         module: Any = None,
+        evaluation: str | None = "sums",
         fault_rate: float = 0.0,
         faults: Mapping[tuple[str, int], str] | None = None,
         random_state: int = 0,
@@ -82,7 +85,9 @@ class SimulatedSites(Grid):
                 f"got {fault_rate!r} and {sorted(unknown)}."
             )
         if app is None:
-            app = make_client_app(lambda config: data[config["site"]], module=module)
+            app = make_client_app(
+                lambda config: data[config["site"]], module=module, evaluation=evaluation
+            )
             configs: dict[str, Any] = {name: {} for name in data}
         else:
             configs = {name: dict(config) for name, config in data.items()}

@@ -171,7 +171,7 @@ class SecureGridEngine(GridEngine):
             self.asked.down += len(clients) * model.theta.nbytes
         return from_digits(found.values).reshape(shape)
 
-    def ask_each(self, query: Query) -> NoReturn:
+    def ask_each(self, query: Query, clients: NDArray[np.int64] | None = None) -> NoReturn:
         """Refused: no site's own answer is told."""
         raise InvalidParameterError(
             f"secure_aggregation cannot go with the answers of each site to {query!r}."
@@ -192,7 +192,7 @@ class SecureGridEngine(GridEngine):
             secure = self._about(session, k)
             secure |= {"round_id": round_id, "encoding": agreed, "join": session.told.get(k)}
             self.asked.down += size_of(session.told.get(k, {}))
-            task = {**wanted.common, "number": k, "site": secure["site"], "secure": secure}
+            task = {**self._told(k, wanted.common), "secure": secure}
             requests[k] = RecordDict({**more, "task": write_facts(task)})
         replies = self._exchange(requests, wanted.kind, wanted.missing)
         shape = self._take_in(session, replies, round_id, wanted)

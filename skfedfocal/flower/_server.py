@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from skfedfocal._estimators.files import save_model
+from skfedfocal._plain import write_atomically
 from skfedfocal.flower._coordinator import Coordinator
+from skfedfocal.flower._evaluation import evaluate
 
 
 def make_server_app(
@@ -18,6 +22,8 @@ def make_server_app(
     *,
     save_to: str | os.PathLike[str],
     checkpoint: str | os.PathLike[str] | None = None,
+    evaluate_to: str | os.PathLike[str] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> ServerApp:
     """Make the app that drives the rounds and writes the fitted estimator to a file.
@@ -31,6 +37,11 @@ def make_server_app(
         After a failure it is the model of the last good round, if there was one.
     checkpoint : str, path-like or None, default=None
         As for `federate`.
+    evaluate_to : str, path-like or None, default=None
+        Where `Evaluation.as_dict` goes as JSON: after the training the model is evaluated over the
+        same sites, whose apps have to allow it. None is for no evaluation.
+    evaluation : dict or None, default=None
+        Parameters of `evaluate`, such as ``{"table": "test"}``.
     **options : object
         Further parameters of `federate`.
 
@@ -45,6 +56,8 @@ def make_server_app(
     >>> from skfedfocal.flower import make_server_app
     >>> app = make_server_app(FedFocalClassifier(n_rounds=50), save_to="model.skf", min_clients=3)
     """
+    told: dict[str, Any] = {n: options[n] for n in ("sites", "timeout", "wait") if n in options}
+    told |= evaluation or {}
     app = ServerApp()
 
     @app.main()
@@ -55,6 +68,11 @@ def make_server_app(
             if hasattr(estimator, "__sklearn_is_fitted__") and estimator.__sklearn_is_fitted__():
                 save_model(estimator, save_to)
                 print(f"skfedfocal: the model is in {os.fspath(save_to)}", flush=True)
+        if evaluate_to is not None:
+            found = evaluate(grid, estimator, **told)
+            text = json.dumps(found.as_dict(), allow_nan=False)
+            write_atomically(Path(evaluate_to), text.encode())
+            print(f"{found}\nskfedfocal: the evaluation is in {os.fspath(evaluate_to)}", flush=True)
 
     return app
 

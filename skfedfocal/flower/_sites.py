@@ -177,7 +177,7 @@ def warn_of_lone_labels(sites: list[Site]) -> None:
             f"There are labels that one site alone has: {', '.join(lone)}; labels of several "
             f"sites are {shared}. If they are the same, mend them; classes= refuses all others.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

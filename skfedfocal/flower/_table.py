@@ -31,7 +31,8 @@ def load_table(config: Config) -> tuple[Any, ...]:
         "target" by default; the other columns are features. ``weight``: a column of sample
         weights, if any. ``missing``: texts that stand for an empty cell in a .csv file, separated
         by blanks, besides NA, NaN, nan and null. An .npz file has arrays X and y instead, and may
-        have sample_weight.
+        have sample_weight. Where `evaluate` asks for ``table="test"``, keys that begin with
+        ``test-``, such as ``test-data-path``, come in the place of those without.
 
     Returns
     -------
@@ -99,6 +100,32 @@ def _named(path: Path) -> Iterator[None]:
         raise ValueError(
             f"{path.name} cannot be read as a table: {type(error).__name__}: {error}"
         ) from error
+
+
+def config_of(config: Config, table: str | None) -> dict[str, Any]:
+    """The configuration for a table other than the usual one: keys after its name come first.
+
+    So a site names the tables that there are, and what is not in its configuration is refused.
+
+    Parameters
+    ----------
+    config : mapping
+        The node's own.
+    table : str or None
+        Name of the table; None for the usual one.
+
+    Returns
+    -------
+    config : dict
+        For `load_data`; it has the name as ``table``.
+    """
+    if table is None:
+        return dict(config)
+    prefix = f"{table}-"
+    own = {key[len(prefix) :]: v for key, v in config.items() if key.startswith(prefix)}
+    if not own:
+        raise ValueError(f"The node's configuration names no table {table!r}.")
+    return {**config, **own, "table": table}
 
 
 @dataclass(frozen=True)

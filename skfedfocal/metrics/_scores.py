@@ -131,13 +131,15 @@ def own_estimator(estimator: Any, client: Any) -> Any:
     return with_last_step(estimator, last.client_estimator(client))
 
 
-def predict_by_client(estimator: Any, X: Any, layout: ClientLayout) -> NDArray[Any]:
+def predict_by_client(
+    estimator: Any, X: Any, layout: ClientLayout, method: str = "predict"
+) -> NDArray[Any]:
     """What each client's model predicts of its rows, which all rows are."""
     if not hasattr(last_step(estimator), "client_estimator"):
-        return np.asarray(estimator.predict(X))
+        return np.asarray(getattr(estimator, method)(X))
     rows = [layout.rows(np.arange(*ends)) for ends in pairwise(layout.offsets)]
     found = [
-        own_estimator(estimator, client).predict(_safe_indexing(X, own))
+        getattr(own_estimator(estimator, client), method)(_safe_indexing(X, own))
         for client, own in zip(layout.ids, rows, strict=True)
     ]
     return np.concatenate(found)[np.argsort(np.concatenate(rows))]

@@ -32,7 +32,7 @@ def dirichlet_partition(
     Independently for each class :math:`c`, the shares of its rows that go to the
     :math:`K` clients are
 
-    .. math:: (p_{c,1}, \dots, p_{c,K}) \sim \mathrm{Dirichlet}(\alpha, \dots, \alpha),
+    .. math:: (p_{c,1}, \ldots, p_{c,K}) \sim \mathrm{Dirichlet}(\alpha, \ldots, \alpha),
 
     so a share has mean :math:`1/K` and variance
     :math:`\frac{1}{K}\left(1 - \frac{1}{K}\right) / (K\alpha + 1)`. The usual

@@ -79,7 +79,7 @@ def quantity_skew_partition(
 ) -> NDArray[np.int64]:
     r"""Deal random rows to clients whose sizes are drawn from a Dirichlet law.
 
-    The clients' shares of the rows are :math:`\mathrm{Dirichlet}(\alpha, \dots, \alpha)`
+    The clients' shares of the rows are :math:`\mathrm{Dirichlet}(\alpha, \ldots, \alpha)`
     and the rows are dealt at random, so clients differ in size but not, beyond chance,
     in class mix [1]_. Use it to tell the effect of size from that of label skew.
 

@@ -138,7 +138,7 @@ Found = tuple[Any, list[Node], Table]
 Learns = Generator[Query, Array, Found]
 
 
-def learned(step: Any, table: Table, path: list[Node]) -> Learns:
+def learned(step: Any, table: Table, path: list[Node], *, fitted: bool = False) -> Learns:
     """Ask what a step has to know.
 
     Parameters
@@ -149,6 +149,8 @@ def learned(step: Any, table: Table, path: list[Node]) -> Learns:
         What comes in.
     path : list of dict
         Steps before, which are fitted.
+    fitted : bool, default=False
+        Whether the step is fitted: then nothing is asked.
 
     Returns
     -------
@@ -167,26 +169,28 @@ def learned(step: Any, table: Table, path: list[Node]) -> Learns:
     if step is None or step == "passthrough":
         return step, [], table
     if isinstance(step, Pipeline):
-        return (yield from _chain(step, table, path))
+        return (yield from _chain(step, table, path, fitted))
     if isinstance(step, ColumnTransformer):
-        return (yield from _side_by_side(step, table, path))
-    fitted = as_federated(step)
-    fitted.n_features_in_ = len(table.dtypes)
+        return (yield from _side_by_side(step, table, path, fitted))
+    done = as_federated(step)
+    done.n_features_in_ = len(table.dtypes)
     if table.names is not None:
-        fitted.feature_names_in_ = np.array(table.names, object)
-    seen = fitted._seen_as(table.dtypes)
-    unfitted = _without_names(describe_step(as_federated(step)))
-    questions = fitted._learn(About(seen, table.n_rows))
-    yield from _behind(questions, path, unfitted)
-    names = list(fitted.get_feature_names_out())
-    gives_names = getattr(fitted, "_sklearn_output_config", {}).get("transform", "default")
+        done.feature_names_in_ = np.array(table.names, object)
+    if fitted:
+        done._restore(describe_step(step)["state"])
+    seen = done._seen_as(table.dtypes)
+    if not fitted:
+        unfitted = _without_names(describe_step(as_federated(step)))
+        yield from _behind(done._learn(About(seen, table.n_rows)), path, unfitted)
+    names = list(done.get_feature_names_out())
+    gives_names = getattr(done, "_sklearn_output_config", {}).get("transform", "default")
     out = replace(
         table,
         names=names if gives_names != "default" else None,
-        dtypes=[fitted._dtype_out(seen)] * len(names),
-        is_sparse=fitted._is_sparse_out(table.is_sparse),
+        dtypes=[done._dtype_out(seen)] * len(names),
+        is_sparse=done._is_sparse_out(table.is_sparse),
     )
-    return fitted, [_without_names(describe_step(fitted))], out
+    return done, [_without_names(describe_step(done))], out
 
 
 def _behind(questions: Any, path: list[Node], step: Node) -> Generator[Query, Array, None]:
@@ -199,22 +203,23 @@ def _behind(questions: Any, path: list[Node], step: Node) -> Generator[Query, Ar
         return
 
 
-def _chain(pipeline: Pipeline, table: Table, path: list[Node]) -> Learns:
+def _chain(pipeline: Pipeline, table: Table, path: list[Node], fitted: bool) -> Learns:
     steps: list[tuple[str, Any]] = []
     nodes: list[Node] = []
     for name, step in pipeline.steps:
-        fitted, more, table = yield from learned(step, table, path + nodes)
-        steps.append((name, fitted))
+        done, more, table = yield from learned(step, table, path + nodes, fitted=fitted)
+        steps.append((name, done))
         nodes += more
     return Pipeline(steps), nodes, table
 
 
-def _side_by_side(step: ColumnTransformer, table: Table, path: list[Node]) -> Learns:
+def _side_by_side(step: ColumnTransformer, table: Table, path: list[Node], fitted: bool) -> Learns:
     if step.transformer_weights is not None:
         raise TypeError("transformer_weights of a ColumnTransformer have no form over sites")
     n_columns, taken = len(table.dtypes), set()
     one_row(table.names, n_columns)  # what is missing is found before anyone is asked
-    ways, fitted, blocks, tables = [], {}, [], []
+    known = {name: part for name, part, _ in step.transformers_} if fitted else {}
+    ways, found, blocks, tables = [], {}, [], []
     for name, part, columns in step.transformers:
         places = places_of(columns, table)
         taken |= set(places)
@@ -226,22 +231,25 @@ def _side_by_side(step: ColumnTransformer, table: Table, path: list[Node]) -> Le
             continue
         some = table.take(places)
         chosen: Node = {"take": places, "dtype": some.dtype.str}
-        way, nodes, out = yield from learned(part, some, [*path, chosen])
+        part = part if isinstance(part, str) else known.get(name, part)
+        way, nodes, out = yield from learned(part, some, [*path, chosen], fitted=fitted)
         if way not in (None, "passthrough"):
-            fitted[name] = way
+            found[name] = way
         blocks.append([chosen, *nodes])
         tables.append((name, out))
     if not blocks:
         raise TypeError("a ColumnTransformer that drops all columns leaves nothing to train on")
     is_sparse = any(out.is_sparse for _, out in tables)
     nodes = [{"blocks": blocks}]
-    if is_sparse:
+    if is_sparse and fitted:
+        is_sparse = bool(step.sparse_output_)
+    elif is_sparse:
         stored, entries = yield Behind(Entries(), path + nodes, None)
         is_sparse = bool(stored / entries < step.sparse_threshold)
     nodes.append({"stack": is_sparse})
     done = clone(step)
     widths = {name: len(out.dtypes) for name, out in tables}
-    finish_columns(done, fitted, widths, table.names, n_columns, is_sparse)
+    finish_columns(done, found, widths, table.names, n_columns, is_sparse)
     dtypes = [dtype for _, out in tables for dtype in out.dtypes]
     gives_names = getattr(done, "_sklearn_output_config", {}).get("transform", "default")
     names = list(done.get_feature_names_out()) if gives_names != "default" else None

@@ -16,7 +16,7 @@ N_DIGITS = len(_PLACES)
 def to_digits(values: ArrayLike) -> NDArray[np.int64]:
     r"""Digits of numbers, most significant first.
 
-    .. math:: x = \sum_j d_j 2^{e_j}, \quad |d_j| \le 2^{32}, \quad e = 96, 64, \dots, -128
+    .. math:: x = \sum_j d_j 2^{e_j}, \quad |d_j| \le 2^{32}, \quad e = 96, 64, \ldots, -128
 
     with an error of at most :math:`2^{-129}`. Digits are added up without carrying, so that sums
     of up to :math:`2^{30}` clients are exact whatever the scale of their values: that of a column

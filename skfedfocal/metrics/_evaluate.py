@@ -1,0 +1,123 @@
+"""Evaluation in one process: the question that sites answer, put to the clients of an array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skfedfocal.metrics._evaluation import Evaluation
+from skfedfocal.metrics._scores import predict_by_client, rows_by_client
+from skfedfocal.metrics._sums import PredictionSums, check_bins
+
+
+def evaluate(
+    estimator: Any,
+    X: Any,
+    y: ArrayLike,
+    clients: Any = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+    by_client: bool = False,
+    min_rows: int = 1,
+    n_bins: int = 1000,
+) -> Evaluation:
+    """Evaluate a fitted classifier as `skfedfocal.flower.evaluate` does, on rows in this process.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted classifier with `predict_proba`.
+    X : array-like, frame or sparse matrix of shape (n_samples, n_features)
+        Rows; best ones that the estimator has not seen.
+    y : array-like of shape (n_samples,)
+        True labels, among the estimator's `classes_`.
+    clients : array-like of shape (n_samples,), default=None
+        Id of each row's client. None is for a `ClientColumn`, whose ids are in its column of X, and
+        without `by_client` for rows of one client.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of rows.
+    by_client : bool, default=False
+        Whether to keep the figures of each client.
+    min_rows : int, default=1
+        Figures about a class of fewer rows are withheld, of a client and of all. In the interval
+        [1, inf).
+    n_bins : int, default=1000
+        Bins of the histograms of probabilities. More of them bring the bounds of areas closer
+        together. In the interval [2, inf).
+
+    Returns
+    -------
+    evaluation : Evaluation
+        Confusion matrix, log loss and what comes of them, exactly; areas under curves with bounds.
+
+    Raises
+    ------
+    ValueError
+        If y has labels that are none of the estimator's classes, or rows and clients do not fit
+        each other.
+
+    See Also
+    --------
+    client_scores : Any scorer's score by client.
+    skfedfocal.flower.evaluate : The same over sites.
+
+    Notes
+    -----
+    Discloses figures by class, with `by_client` those of each client, to whoever is given the
+    result. All in this process.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skfedfocal.metrics import evaluate
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> found = evaluate(GaussianNB().fit(X, y), X, y)
+    >>> print(found.classification_report())
+                  precision    recall  f1-score   support
+    <BLANKLINE>
+               0       0.95      0.89      0.92       212
+               1       0.94      0.97      0.95       357
+    <BLANKLINE>
+        accuracy                           0.94       569
+       macro avg       0.94      0.93      0.94       569
+    weighted avg       0.94      0.94      0.94       569
+    <BLANKLINE>
+    >>> found.threshold(recall=0.99).recall >= 0.99
+    True
+    """
+    check_bins(n_bins)
+    if min_rows < 1:
+        raise ValueError(f"min_rows must be at least 1; got {min_rows!r}.")
+    alone = clients is None and not by_client and getattr(estimator, "column_", None) is None
+    ids = np.zeros(np.shape(y)[0], np.int64) if alone else clients
+    X, y, weight, layout = rows_by_client(estimator, X, y, ids, sample_weight)
+    classes = np.asarray(estimator.classes_)
+    codes = codes_of(y, classes)
+    decided = codes_of(predict_by_client(estimator, X, layout), classes)
+    probability = predict_by_client(estimator, X, layout, method="predict_proba")
+    query, each = PredictionSums(len(classes), n_bins), {}
+    total = query.of(decided[:0], probability[:0], codes[:0], None)
+    for k, client in enumerate(layout.ids.tolist()):  # one by one: answers can be large
+        here = layout.rows(np.arange(*layout.offsets[k : k + 2]))
+        own_weight = None if weight is None else weight[here]
+        own = query.of(decided[here], probability[here], codes[here], own_weight)
+        total = total + own
+        if by_client:
+            each[client] = Evaluation(classes, own, min_rows)
+    return Evaluation(classes, total, min_rows, each)
+
+
+def codes_of(y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels as numbers of the classes, which are sorted."""
+    y = np.asarray(y)
+    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    unknown = np.unique(y[classes[codes] != y])
+    if len(unknown):
+        raise ValueError(
+            f"There are labels {unknown.tolist()} that are none of the model's classes "
+            f"{classes.tolist()}."
+        )
+    return codes

@@ -24,6 +24,7 @@ from torch import Tensor
 from skfedfocal._component import Component
 
 _MAGIC = b"skfedfocal 1 "
+_MOST_BYTES = 1 << 28  # of an array that is written out among facts
 Arrays = dict[str, np.ndarray]
 
 
@@ -158,6 +159,8 @@ def _dtype_name(value: np.ndarray) -> str:
 
 
 def _array(items: list[Any], dtype: str) -> np.ndarray:
+    if np.dtype(dtype).itemsize * len(items) > _MOST_BYTES:  # which a few characters can ask for
+        raise ValueError(f"{len(items)} values of type {dtype} are too many.")
     if np.dtype(dtype).kind != "O":
         return np.array(items, dtype)
     array = np.empty(len(items), object)

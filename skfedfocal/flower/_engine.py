@@ -99,7 +99,7 @@ class GridEngine(Engine):
         reasons = {k: failures[node].reason for k, node in nodes.items() if node in failures}
         if reasons:
             raise Unanswered(f"there is no answer from {self._in_words(reasons)}")
-        found = [np.array(answers[node][1]["answer"], np.float64) for node in nodes.values()]
+        found = [_numbers(answers[node][1].get("answer")) for node in nodes.values()]
         for k, one in zip(nodes, found, strict=True):
             if one.shape != found[0].shape or not np.isfinite(one).all():
                 raise Unanswered(f"the answer of {self.sites[k].name!r} is of no use")
@@ -195,3 +195,11 @@ class GridEngine(Engine):
 
     def _in_words(self, reasons: Mapping[int, str]) -> str:
         return "; ".join(f"{self.sites[k].name!r} ({reasons[k]})" for k in sorted(reasons))
+
+
+def _numbers(answer: Any) -> NDArray[np.float64]:
+    """An answer as an array; NaN for one that is none."""
+    try:
+        return np.array(answer, np.float64)
+    except (TypeError, ValueError):
+        return np.array(np.nan)

@@ -127,6 +127,37 @@ def checked(answer: Any, has: Mapping[str, type]) -> dict[str, Any]:
     return answer
 
 
+def check_statistics(facts: dict[str, Any]) -> None:
+    """Raise BadReply where a reply to round 0 is not of its form."""
+    columns, classes, shape = facts["columns"], facts["classes"], facts["row_shape"]
+    sound = {
+        "size": type(facts["size"]) is float and 0 < facts["size"] < float("inf"),
+        "n_rows": type(facts["n_rows"]) is int and facts["n_rows"] > 0,
+        "classes": isinstance(classes, np.ndarray)
+        and classes.ndim == 1
+        and classes.dtype.kind in "biufU"
+        and 0 < len(np.unique(classes)) == len(classes),
+        "columns": columns is None or _are_texts(columns),
+        "types": _are_texts(facts["types"]),
+        "is_sparse": type(facts["is_sparse"]) is bool,
+        "row_shape": type(shape) is tuple
+        and len(shape) > 0
+        and all(type(n) is int and n > 0 for n in shape),
+        "digest": isinstance(facts.get("digest"), str | None),
+    }
+    wrong = [name for name in sound if not sound[name]]
+    if not wrong and columns is not None and len(columns) != shape[0]:
+        wrong = ["columns"]
+    if not wrong and len(facts["types"]) != shape[0]:
+        wrong = ["types"]
+    if wrong:
+        raise BadReply(f"its {', '.join(wrong)} are of another form")
+
+
+def _are_texts(values: Any) -> bool:
+    return type(values) is list and all(isinstance(value, str) for value in values)
+
+
 def write_error(error: BaseException) -> RecordDict:
     """A reply that says which type of exception ended the work, and nothing of what it says."""
     return RecordDict({"error": ConfigRecord({"type": type(error).__name__})})

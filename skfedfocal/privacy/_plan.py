@@ -88,6 +88,11 @@ class PrivateStep:
         ----------
         noisy_count : float
             Sum of the clients' half votes, as `within` has it.
+
+        Returns
+        -------
+        step : PrivateStep
+            With noise in proportion.
         """
         assert self.quantile is not None
         return self.clipped_at(

@@ -56,6 +56,7 @@ PUBLIC_MODULES = {
     "skfedfocal.datasets": "whole federations",
     "skfedfocal.privacy": "what may be learnt of rows and clients",
     "skfedfocal.flower": "training over sites",
+    "skfedfocal.onnx": "files that other tools run",
 }
 
 

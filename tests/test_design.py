@@ -82,6 +82,7 @@ PUBLIC = [
     "skfedfocal.losses",
     "skfedfocal.metrics",
     "skfedfocal.partition",
+    "skfedfocal.onnx",
     "skfedfocal.preprocessing",
     "skfedfocal.privacy",
     "skfedfocal.selection",

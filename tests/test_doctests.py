@@ -40,6 +40,8 @@ def test_example(example):
     if example.name.startswith("skfedfocal.privacy"):
         for extra in PRIVACY:
             pytest.importorskip(extra)
+    if example.name.startswith("skfedfocal.onnx"):
+        pytest.importorskip("skl2onnx")  # tests/tools runs these
     report = []
     runner = doctest.DocTestRunner(optionflags=OPTIONS)
     results = runner.run(example, out=report.append)

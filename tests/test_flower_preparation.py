@@ -33,6 +33,7 @@ from skfedfocal.preprocessing import (
     FederatedMinMaxScaler,
     FederatedOneHotEncoder,
     FederatedOrdinalEncoder,
+    FederatedQuantileTransformer,
     FederatedRobustScaler,
     FederatedSimpleImputer,
     FederatedStandardScaler,
@@ -80,7 +81,10 @@ def assert_same_fit(ours, theirs, X):
     for one, other in zip(ours[:-1], theirs[:-1], strict=True):
         learned = {name: v for name, v in getattr(other, "__dict__", {}).items() if name[-1] == "_"}
         for name, value in learned.items():
-            assert repr(to_plain(getattr(one, name))) == repr(to_plain(value))
+            pair = (getattr(one, name), value)
+            if name == "indicator_" and value is not None:
+                pair = tuple(indicator.features_ for indicator in pair)
+            assert repr(to_plain(pair[0])) == repr(to_plain(pair[1]))
     assert_array_equal(ours[-1].theta_, theirs[-1].theta_)
     assert_array_equal(ours.predict_proba(X), theirs.predict_proba(X))
 
@@ -95,6 +99,8 @@ def assert_same_fit(ours, theirs, X):
         [FederatedMaxAbsScaler()],
         [FederatedRobustScaler()],
         [FederatedSimpleImputer(), FederatedStandardScaler()],
+        [FederatedSimpleImputer(add_indicator=True), FederatedQuantileTransformer(n_quantiles=9)],
+        [FederatedQuantileTransformer(output_distribution="normal"), FederatedSimpleImputer()],
         [FederatedSimpleImputer(strategy="median"), FederatedRobustScaler()],
         [FederatedSimpleImputer(strategy="constant", fill_value=-1.0), FederatedMinMaxScaler()],
         [FederatedSimpleImputer(strategy="most_frequent"), FederatedMaxAbsScaler()],

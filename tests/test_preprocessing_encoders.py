@@ -27,6 +27,7 @@ from skfedfocal.preprocessing import (
     FederatedMinMaxScaler,
     FederatedOneHotEncoder,
     FederatedOrdinalEncoder,
+    FederatedQuantileTransformer,
     FederatedRobustScaler,
     FederatedSimpleImputer,
     FederatedStandardScaler,
@@ -447,6 +448,11 @@ def test_fits_disclose_what_the_table_says():
     for strategy in ("mean", "median", "most_frequent", "constant"):
         imputer = FederatedSimpleImputer(strategy=strategy)
         cases[f'FederatedSimpleImputer(strategy="{strategy}")'] = imputer, numbers
+    cases["FederatedSimpleImputer(add_indicator=True)"] = (
+        FederatedSimpleImputer(add_indicator=True),
+        numbers,
+    )
+    cases["FederatedQuantileTransformer"] = FederatedQuantileTransformer(n_quantiles=3), numbers
     given = [["none", "mild", "severe", np.nan]]
     for kind in (FederatedOneHotEncoder, FederatedOrdinalEncoder):
         cases[f"{kind.__name__}(categories=[...])"] = kind(categories=given), words

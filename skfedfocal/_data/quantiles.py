@@ -55,17 +55,20 @@ class CountsBelow(Query):
         return counts
 
 
-def column_quantiles(shares: Sequence[float]) -> Generator[Query, Array, Array]:
+def column_quantiles(
+    shares: Sequence[float] | Array, are_many: bool = False
+) -> Generator[Query, Array, Array]:
     """Of shape (n_shares, n_features); between two values as numpy has it by default ("linear").
 
-    Columns without a value have NaN.
+    Columns without a value have NaN. Of many shares each question splits into fewer parts.
     """
     everything: Array = yield CountsBelow(np.full((1, 1, 1), _LARGEST))
     n = everything[0, 0]
     place = np.asarray(shares)[:, None] * np.maximum(n - 1, 0)
     below = np.floor(place)
     ranks = np.concatenate([below, np.minimum(below + 1, np.maximum(n - 1, 0))]) + 1
-    low, high = np.split((yield from _order_statistics(ranks)), 2)
+    n_parts = _bounded_parts(ranks) if are_many else _PARTS
+    low, high = np.split((yield from _order_statistics(ranks, n_parts)), 2)
     share = place - below
     # From the nearer end, as numpy does.
     between = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
@@ -83,9 +86,13 @@ def column_cuts(n_bins: int) -> Generator[Query, Array, Array]:
     # In whole numbers: a share times a number of rows may be a little less than the number it is.
     last = np.maximum(np.rint(n).astype(np.int64) - 1, 0)
     ranks = np.arange(n_bins + 1)[:, None] * last // n_bins + 1
-    n_parts = min(_PARTS, max(_FEWEST_PARTS, _ANSWER_VALUES // ranks.size))
-    found = yield from _order_statistics(ranks.astype(np.float64), n_parts)
+    found = yield from _order_statistics(ranks.astype(np.float64), _bounded_parts(ranks))
     return np.where(n > 0, found, np.nan)
+
+
+def _bounded_parts(ranks: NDArray[Any]) -> int:
+    """Into how many parts a question splits, so that its answer is not too large."""
+    return min(_PARTS, max(_FEWEST_PARTS, _ANSWER_VALUES // ranks.size))
 
 
 def _order_statistics(ranks: Array, n_parts: int = _PARTS) -> Generator[Query, Array, Array]:

@@ -237,17 +237,19 @@ def check_cohorts(
 
 # What stands before a classifier is above this room; a test compares with what its fits ask.
 _PREPROCESSING = {
-    'FederatedSimpleImputer(strategy="mean")': COLUMN_SUMS,
-    'FederatedSimpleImputer(strategy="median")': COUNTS_BELOW,
-    'FederatedSimpleImputer(strategy="most_frequent")': CATEGORIES,
-    'FederatedSimpleImputer(strategy="constant")': VALUE_COUNTS,
-    "FederatedRobustScaler": COUNTS_BELOW,
-    "FederatedMinMaxScaler": COUNTS_BELOW,
-    "FederatedMaxAbsScaler": COUNTS_BELOW,
-    "FederatedOneHotEncoder": CATEGORIES,
-    "FederatedOneHotEncoder(categories=[...])": VALUE_COUNTS,
-    "FederatedOrdinalEncoder": CATEGORIES,
-    "FederatedOrdinalEncoder(categories=[...])": VALUE_COUNTS,
+    'FederatedSimpleImputer(strategy="mean")': {COLUMN_SUMS},
+    'FederatedSimpleImputer(strategy="median")': {COUNTS_BELOW},
+    'FederatedSimpleImputer(strategy="most_frequent")': {CATEGORIES},
+    'FederatedSimpleImputer(strategy="constant")': {VALUE_COUNTS},
+    "FederatedSimpleImputer(add_indicator=True)": {COLUMN_SUMS, VALUE_COUNTS},
+    "FederatedRobustScaler": {COUNTS_BELOW},
+    "FederatedQuantileTransformer": {COUNTS_BELOW},
+    "FederatedMinMaxScaler": {COUNTS_BELOW},
+    "FederatedMaxAbsScaler": {COUNTS_BELOW},
+    "FederatedOneHotEncoder": {CATEGORIES},
+    "FederatedOneHotEncoder(categories=[...])": {VALUE_COUNTS},
+    "FederatedOrdinalEncoder": {CATEGORIES},
+    "FederatedOrdinalEncoder(categories=[...])": {VALUE_COUNTS},
 }
 
 
@@ -271,7 +273,7 @@ def disclosure_table() -> str:
         ("early_stopping=True", _VALIDATED),
         ("FedFocalClassifierCV", Hits.discloses),
         ("FederatedStandardScaler", ColumnSums.discloses),
-        *((name, frozenset({fact})) for name, fact in _PREPROCESSING.items()),
+        *((name, frozenset(facts)) for name, facts in _PREPROCESSING.items()),
         ("flower.evaluate", frozenset({PREDICTIONS})),
         ("flower.evaluate(by_site=True)", frozenset({PREDICTIONS, OWN_FIGURES})),
     ]

@@ -22,7 +22,7 @@ _DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4
 def read_csv(path: Path, texts: list[str]) -> Any:
     """Frame of a csv file, in which the columns `texts` are read as they are written."""
     pd = require_pandas("reading a .csv file")
-    names = _checked_lines(path)
+    names = column_names(path)
     texts = [name for name in texts if name in names]
     try:
         frame = pd.read_csv(
@@ -88,21 +88,24 @@ def as_written(column: Any) -> NDArray[Any]:
 
 def check_no_dates(name: str, features: Any) -> None:
     """Refuse columns of dates or times: no model could take them as they are."""
-    import pandas as pd
-
-    dates = []
-    for column, values in features.items():
-        if values.dtype.kind in "mM" or isinstance(values.dtype, pd.DatetimeTZDtype):
-            dates.append(column)
-        elif not pd.api.types.is_numeric_dtype(values.dtype):
-            first = values.dropna().head(1000)
-            if len(first) and all(_DATE.fullmatch(str(value).strip()) for value in first):
-                dates.append(column)
+    dates = [column for column, values in features.items() if is_date_column(values)]
     if dates:
         raise ValueError(
             f"{name}: {_columns(dates)} of dates or times; leave out, or make numbers of it, "
             "such as days since a beginning."
         )
+
+
+def is_date_column(values: Any) -> bool:
+    """Whether all of a column's first values are dates or times."""
+    import pandas as pd
+
+    if values.dtype.kind in "mM" or isinstance(values.dtype, pd.DatetimeTZDtype):
+        return True
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return False
+    first = values.dropna().head(1000)
+    return len(first) > 0 and all(_DATE.fullmatch(str(value).strip()) for value in first)
 
 
 def as_numbers(name: str, features: Any) -> NDArray[Any]:
@@ -116,7 +119,7 @@ def as_numbers(name: str, features: Any) -> NDArray[Any]:
     return features.to_numpy(dtype=np.result_type(*features.dtypes))
 
 
-def _checked_lines(path: Path) -> list[str]:
+def column_names(path: Path) -> list[str]:
     """Names of a csv file's columns, after a look at the number of cells of every line."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -69,7 +69,8 @@ def _binary_log_posterior(logits: Tensor, gamma: float, shift: Tensor | None) ->
     ahead = torch.where(tail > 1e-18, log_loss / tail, 1.0)
     behind = (lead + log_loss) * tail
     lead = (1 + gamma) * lead + torch.log1p(gamma * behind) - torch.log1p(gamma * ahead)
-    posterior = torch.copysign(lead, odds)
+    lead = lead.abs()
+    posterior = torch.where(odds < 0, -lead, lead)  # copysign has no form in ONNX
     if shift is not None:
         posterior += shift[..., 1] - shift[..., 0]
     return torch.stack((-stable_softplus(posterior), -stable_softplus(-posterior)), -1)

@@ -15,6 +15,7 @@ from skfedfocal.preprocessing._imputer import FederatedSimpleImputer
 from skfedfocal.preprocessing._min_max_scaler import FederatedMaxAbsScaler, FederatedMinMaxScaler
 from skfedfocal.preprocessing._one_hot_encoder import FederatedOneHotEncoder
 from skfedfocal.preprocessing._ordinal_encoder import FederatedOrdinalEncoder
+from skfedfocal.preprocessing._quantile_transformer import FederatedQuantileTransformer
 from skfedfocal.preprocessing._robust_scaler import FederatedRobustScaler
 from skfedfocal.preprocessing._scaler import FederatedStandardScaler
 
@@ -25,6 +26,7 @@ STEPS: dict[str, type] = {
         FederatedMinMaxScaler,
         FederatedOneHotEncoder,
         FederatedOrdinalEncoder,
+        FederatedQuantileTransformer,
         FederatedRobustScaler,
         FederatedSimpleImputer,
         FederatedStandardScaler,

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.impute import SimpleImputer
+from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.utils.validation import validate_data
 
 from skfedfocal._data.clients import is_missing
@@ -56,6 +56,9 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
         For each column the values that it may have, for "most_frequent": clients then count those,
         in one question. None finds the values first, as `FederatedOneHotEncoder` does. Of several
         that are as frequent, the smallest is taken.
+    add_indicator : bool, default=False
+        Whether columns follow that say where a value was missing: one for each column of which any
+        client missed one in fit.
     keep_empty_features : bool, default=False
         Whether columns without any value are kept, filled with 0 or the constant.
 
@@ -63,6 +66,8 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
     ----------
     statistics_ : ndarray of shape (n_features_in_,)
         The fill value of each column; NaN for one without a value.
+    indicator_ : MissingIndicator or None
+        What makes those columns, with `add_indicator`.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -73,7 +78,8 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
     With the clients at several sites, discloses sums of columns and numbers of their values; or
     numbers of rows below thresholds, and by them the median, which is the value of a row or lies
     between two; or numbers of rows by value. Only sums over the clients are needed. A constant
-    discloses the number of values of each column, and nothing with `keep_empty_features`.
+    discloses the number of values of each column, and nothing with `keep_empty_features`; so does
+    `add_indicator`, in one more question.
 
     Examples
     --------
@@ -89,12 +95,12 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
         "strategy": [StrOptions({"mean", "median", "most_frequent", "constant"})],
         "fill_value": "no_validation",
         "categories": [list, None],
+        "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
     }
     # Parameters of scikit-learn's imputer that are fixed here.
     missing_values = np.nan
     copy = True
-    add_indicator = False
 
     def __init__(
         self,
@@ -102,11 +108,13 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
         strategy: str = "mean",
         fill_value: Any = None,
         categories: list[Any] | None = None,
+        add_indicator: bool = False,
         keep_empty_features: bool = False,
     ):
         self.strategy = strategy
         self.fill_value = fill_value
         self.categories = categories
+        self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -149,24 +157,36 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
 
     def _state(self) -> dict[str, Any]:
         state = super()._state()
-        state.pop("indicator_", None)
-        return state | {"dtype_": self._fit_dtype.str} if "statistics_" in state else {}
+        indicator = state.pop("indicator_", None)
+        if "statistics_" not in state:
+            return {}
+        if indicator is not None:
+            state["with_gaps_"] = indicator.features_
+        return state | {"dtype_": self._fit_dtype.str}
 
     def _restore(self, state: dict[str, Any]) -> None:
-        dtype = np.dtype(state["dtype_"])
-        self._learn_types(About([dtype] * int(state["n_features_in_"]), 0))
-        super()._restore({name: value for name, value in state.items() if name != "dtype_"})
+        state = dict(state)
+        n, dtype = int(state["n_features_in_"]), np.dtype(state.pop("dtype_"))
+        self._learn_types(About([dtype] * n, 0))
+        if self.add_indicator:
+            self.indicator_ = _indicator(np.isin(np.arange(n), state.pop("with_gaps_")))
+        super()._restore(state)
 
     def _learn(self, about: About) -> Learning:
         self._learn_types(about)
+        there: Array | None = None
+        if self.add_indicator or (self.strategy == "constant" and not self.keep_empty_features):
+            there = yield Present()
         if self.strategy == "constant":
-            self.statistics_ = yield from self._constant(about)
+            self.statistics_ = self._constant(about, there)
         elif self.strategy == "most_frequent":
             self.statistics_ = yield from self._most_frequent(about)
         elif self.strategy == "mean":
             self.statistics_ = self._kept((yield from _means()))
         else:
             self.statistics_ = self._kept((yield from column_quantiles([0.5]))[0])
+        if self.add_indicator and there is not None:
+            self.indicator_ = _indicator(there < about.n_rows)
 
     def _learn_types(self, about: About) -> None:
         """What scikit-learn's transform needs besides, from a row of such a table."""
@@ -178,15 +198,13 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
     def _kept(self, found: Array) -> Array:
         return np.where(np.isnan(found), 0, found) if self.keep_empty_features else found
 
-    def _constant(self, about: About) -> Generator[Query, Array, NDArray[Any]]:
+    def _constant(self, about: About, there: Array | None) -> NDArray[Any]:
         fill, dtype = self.fill_value, about.dtypes[0]
         if fill is None:
             fill = "missing_value" if dtype.kind == "O" else 0
         found = np.full(len(about.dtypes), fill, dtype)
-        if not self.keep_empty_features:
-            there = yield Present()
-            if not there.all():  # whole numbers are always there
-                found[there == 0] = np.nan
+        if not self.keep_empty_features and there is not None and not there.all():
+            found[there == 0] = np.nan  # whole numbers are always there
         return found
 
     def _most_frequent(self, about: About) -> Generator[Query, Array, NDArray[Any]]:
@@ -220,3 +238,10 @@ class FederatedSimpleImputer(FittedByQuestions, SimpleImputer):
 def _means() -> Generator[Query, Array, Array]:
     n, sums = yield ColumnSums()
     return np.divide(sums, n, out=np.full(len(n), np.nan), where=n > 0)
+
+
+def _indicator(has_gaps: NDArray[np.bool_]) -> MissingIndicator:
+    """What tells where values were missing, in columns that have gaps."""
+    indicator = MissingIndicator(missing_values=np.nan, error_on_new=False)
+    indicator._fit(has_gaps[None], precomputed=True)
+    return indicator

@@ -40,6 +40,7 @@ def test_a_wrong_end_is_seen(tmp_path):
 
 def test_the_page_has_every_case_and_its_end():
     page = (Path(__file__).parents[1] / "docs/faults.md").read_text(encoding="utf-8")
+    page = page.partition("## Drawn at random")[0]
     rows = re.findall(r"^\| (.*?) \| (.*?) \| ", page, flags=re.M)
     wanted = [(fault.case, fault.ends) for fault in FAULTS]
     assert sorted(row for row in rows if row[0] != "what is wrong") == sorted(wanted)

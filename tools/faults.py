@@ -24,6 +24,23 @@ What sites add to this (one that dies, is late, comes back, or sends nonsense) i
 [deployment.md](deployment.md#what-failures-look-like).
 """
 
+TAIL = """## Drawn at random
+
+`make fuzz` draws cases as long as one likes: random federations with random parameters in a random
+tool of scikit-learn's kind, and damage to whatever comes from outside: bits, bytes, lengths, and
+single values behind a fitting checksum. Each must end in a clear error or in a sound model. Tables
+and messages of sites are drawn where flwr is. On a busy machine
+`.venv-flower/bin/python tools/fuzz.py --seconds 110` came to
+
+| what is drawn | cases | refused in words | sound | wrong |
+|---|---|---|---|---|
+| federations, parameters and tools | 100 | 68 | 32 | 0 |
+| model files | 271 | 235 | 36 | 0 |
+| checkpoints of trainings and searches | 74 | 74 | 0 | 0 |
+| tables: csv, npz, parquet | 1,099 | 1,037 | 62 | 0 |
+| messages to and from a site | 56 | 45 | 11 | 0 |
+"""
+
 
 def page(ends: dict[str, tuple[str, str]]) -> str:
     """Markdown, from how each case ended."""
@@ -39,7 +56,7 @@ def page(ends: dict[str, tuple[str, str]]) -> str:
                 )  # else what stands between two of them is bold
                 lines.append(f"| {fault.case} | {how} | {words} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, TAIL])
 
 
 def main() -> None:

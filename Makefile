@@ -16,7 +16,7 @@ DOCS := $(VENV)-docs
 PIP := -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-flower test-tools test-oldest test-sklearn check docs release-check soak fuzz mutants bench-quality bench-speed bench-privacy clean
+.PHONY: help demo test test-flower test-tools test-oldest test-sklearn check docs release-check coverage soak soak-flower fuzz mutants bench-quality bench-speed bench-privacy clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -31,7 +31,7 @@ test: $(VENV)/.dev ## the tests, on two cores; ARGS="-k name" is passed on to py
 # Servers want both cores for themselves, so the tests that start them run one after the other.
 test-flower: $(FLOWER)/.test ## the tests of skfedfocal.flower, also with real Flower servers on the loopback interface
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -n 2 tests/test_flower*.py tests/test_callbacks.py tests/test_doctests.py "tests/test_site.py::test_snippets_run_by_themselves_and_print_what_is_shown[guide/sites.md]"
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m flower tests/test_flower*.py
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m "flower and not soak" tests/test_flower*.py
 
 test-tools: $(TOOLS)/.test ## the tests in other packages: skore, mapie, imbalanced-learn, fairlearn, skrub, MLflow, TensorBoard; ONNX
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(TOOLS)/bin/python -m pytest -n 2 tests/tools tests/test_tools_page.py "tests/test_site.py::test_snippets_run_by_themselves_and_print_what_is_shown[guide/trackers.md]"
@@ -48,8 +48,19 @@ test-sklearn: $(SKLEARN:%=$(VENV)-sklearn-%/.test) ## the tests on older scikit-
 release-check: $(RELEASE)/.tools ## sdist and wheel of the last commit, built and tried as users will; ARGS goes to pytest
 	$(RELEASE)/bin/python .ci/release_check.py $(ARGS)
 
+# Both environments' runs together: neither has all of the package.
+coverage: $(VENV)/.dev $(FLOWER)/.test ## lines and branches that the tests reach; fails below 95 %
+	rm -f .coverage .coverage.*
+	COVERAGE_FILE=.coverage.plain OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n 2 --cov --cov-report= $(ARGS)
+	COVERAGE_FILE=.coverage.flower OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -n 2 --cov --cov-report= tests/test_flower*.py $(ARGS)
+	$(PY) -m coverage combine .coverage.plain .coverage.flower
+	$(PY) -m coverage report
+
 soak: $(VENV)/.dev ## the slow and the large tests, one after the other
 	MPLBACKEND=Agg $(PY) -m pytest -m soak $(ARGS)
+
+soak-flower: $(FLOWER)/.test ## a thousand simulated sites, of which some fail in every round
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m soak tests/test_flower*.py $(ARGS)
 
 fuzz: $(VENV)/.dev ## random federations and tools, and damaged files, for a while; ARGS="--seconds 3600"
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) tools/fuzz.py $(ARGS)
@@ -79,7 +90,7 @@ bench-privacy: $(VENV)/.dev ## what privacy costs; ARGS is passed on
 	$(PY) -m benchmarks.privacy $(ARGS)
 
 clean: ## remove caches, build output and results (the environments stay: rm -rf .venv*)
-	rm -rf build dist results docs/_build docs/gallery docs/api/generated .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo.png
+	rm -rf build dist results .coverage* docs/_build docs/gallery docs/api/generated .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo.png
 	find skfedfocal tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # An environment begins with torch, by its pin, so that nothing that merely asks for `torch` can

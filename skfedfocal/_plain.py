@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from skfedfocal._component import Component
 
 _MAGIC = b"skfedfocal 1 "
+_MOST_BYTES = 1 << 28  # of an array that is written out among facts
 Arrays = dict[str, np.ndarray]
 
 
@@ -158,6 +159,8 @@ def _dtype_name(value: np.ndarray) -> str:
 
 
 def _array(items: list[Any], dtype: str) -> np.ndarray:
+    if np.dtype(dtype).itemsize * len(items) > _MOST_BYTES:  # which a few characters can ask for
+        raise ValueError(f"{len(items)} values of type {dtype} are too many.")
     if np.dtype(dtype).kind != "O":
         return np.array(items, dtype)
     array = np.empty(len(items), object)
@@ -218,3 +221,25 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock beside a file; the system lets go of it however the process ends.
+
+    Raises
+    ------
+    RuntimeError
+        If another process holds it, unless one is to `wait`.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise RuntimeError(f"Another process is using the checkpoint {path}.") from error
+        yield

@@ -169,13 +169,12 @@ def rewritten_and_signed(content: bytes, rng: np.random.Generator) -> bytes:
         if name != "facts":
             arrays[name] = _other_array(arrays[name], rng)
     else:
-        places = list(_places(facts))
-        parent, key = places[rng.integers(len(places))]
-        others = [None, True, 0, -1, 3, 1e308, "x", "", [], {}, [1], {"place": "0"}, {"tuple": []}]
+        spots = list(places(facts))
+        parent, key = spots[rng.integers(len(spots))]
         if rng.random() < 0.2 and isinstance(parent, dict):
             del parent[key]
         else:
-            parent[key] = others[rng.integers(len(others))]
+            parent[key] = other_value(rng)
     arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     body = io.BytesIO()
     np.savez(body, **arrays)
@@ -193,20 +192,26 @@ def _other_array(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return array[None] if which == 3 else np.zeros(0)
 
 
-def _places(value: Any) -> Any:
+def places(value: Any) -> Any:
     """Every place in nested lists and dicts, as the container and the key."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in pairs:
         yield value, key
         if isinstance(inner, dict | list):
-            yield from _places(inner)
+            yield from places(inner)
 
 
+def other_value(rng: np.random.Generator) -> Any:
+    """A value that JSON can hold, and that hardly ever belongs where it is put."""
+    huge = {"array": ["x"] * 9, "dtype": "<U200000000"}
+    others = [None, True, 0, -1, 3, 1e308, "x", "", [], {}, [1], {"place": "0"}, {"tuple": []}]
+    others += [huge, 10**30, float("nan"), {"dict": [[1, 2]]}, {"part": "Component", "params": {}}]
+    return others[rng.integers(len(others))]
+
+
+DAMAGE_BYTES = [flipped, cut_short, with_more, something_else]
 DAMAGE = [
-    flipped,
-    cut_short,
-    with_more,
-    something_else,
+    *DAMAGE_BYTES,
     flipped_and_signed,
     rewritten_and_signed,
     rewritten_and_signed,

@@ -1,4 +1,4 @@
-"""What is not trained over sites, searches and private trainings, says so where one asks for it."""
+"""Searches, which are not trained over sites, say so where one asks for them."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 pytest.importorskip("flwr")
 
-from skfedfocal import FedFocalClassifier, FedFocalClassifierCV
+from skfedfocal import FedFocalClassifierCV
 from skfedfocal.flower import SimulatedSites, export_app, federate
 
 
@@ -25,21 +25,3 @@ def test_a_search_is_refused_by_name(tmp_path, piped):
             ask()
     assert not (tmp_path / "app").exists()
     assert not hasattr(search, "theta_")
-
-
-@pytest.mark.parametrize("piped", [False, True])
-@pytest.mark.parametrize("name", ["ExampleLevelDP", "ClientLevelDP"])
-def test_a_private_training_is_refused_by_name(tmp_path, name, piped):
-    pytest.importorskip("dp_accounting")
-    from skfedfocal import privacy
-
-    sites = {name: (np.zeros((3, 3)), np.arange(3) % 2) for name in "ab"}
-    private = FedFocalClassifier(privacy=getattr(privacy, name)(1.0))
-    estimator = make_pipeline(StandardScaler(), private) if piped else private
-    for ask in (
-        lambda: federate(SimulatedSites(sites), estimator),
-        lambda: export_app(estimator, tmp_path / "app", save_to="model.skf"),
-    ):
-        with pytest.raises(TypeError, match=rf"privacy={name}\(\.\.\.\) .* not over sites"):
-            ask()
-    assert not (tmp_path / "app").exists()

@@ -321,7 +321,7 @@ def open_round():
 
 
 def survivors_of(opened):
-    opened.server.begin(2, site_half.context_of("str"))
+    opened.server.begin(2, site_half.context_of(site_half.about_query("rows")))
     for k in opened.states:
         content = opened.upload(k)
         facts = read_facts(content["facts"])

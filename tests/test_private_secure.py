@@ -18,14 +18,17 @@ from skfedfocal import FedFocalClassifier
 from skfedfocal._sklearn import InvalidParameterError
 from skfedfocal._training.failures import FederatedTrainingError
 from skfedfocal.engines import Task, Updates
-from skfedfocal.engines._noisy_sum import MaskedNoiseEngine, MaskedSumEngine
+from skfedfocal.engines._noisy_sum import MaskedSumEngine
 from skfedfocal.engines._secure import SecureEngine
 from skfedfocal.privacy import ClientLevelDP, ExampleLevelDP, SecureAggregation
 
 N = 10
 by_rows = ExampleLevelDP(2.0, trust="distributed", n_honest=4, **ROWS)
 by_clients = ClientLevelDP(0.3, trust="distributed", n_honest=4, **ROWS)
-each_unit = pytest.mark.parametrize("privacy", [by_rows, by_clients], ids=lambda p: p.unit)
+adaptive = ClientLevelDP(0.3, clip_norm="adaptive", trust="distributed", n_honest=4, **ROWS)
+each_unit = pytest.mark.parametrize(
+    "privacy", [by_rows, by_clients, adaptive], ids=["rows", "clients", "adaptive"]
+)
 
 
 class Rehearsed(FedFocalClassifier):
@@ -71,7 +74,7 @@ def test_masked_sums_are_those_in_the_clear(privacy):
 @each_unit
 def test_weights_do_not_tell_numbers_of_rows(privacy):
     model = fit(privacy, n_rounds=1)
-    assert model.last_engine.weights_alike
+    assert model.last_engine.step is not None
     X, y, clients = data(N)
     uneven = np.where(np.arange(len(y)) % 3, 0, clients)  # most rows are the first client's
     other = Rehearsed((8,), n_rounds=1, random_state=0, privacy=privacy, secure_aggregation=True)
@@ -115,9 +118,8 @@ def released(p, n, step, needed=1, deltas=None):
     """What comes out of a round of zeros, or of these updates."""
     zeros = torch.zeros(n, p, dtype=torch.float64) if deltas is None else deltas
     inner = Replies(Updates(np.arange(n), np.ones(n), np.ones((n, 2)), zeros))
-    secure = SecureEngine(MaskedNoiseEngine(inner, step, seed=1), SecureAggregation())
-    secure.weights_alike = True
-    secure.way = "rehearsed"
+    secure = SecureEngine(inner, SecureAggregation())
+    secure.share_noise(step, seed=1)
     task = Task(torch.zeros(p, dtype=torch.float64), plan_of(), np.arange(n), 0)
     (reply,) = MaskedSumEngine(secure, step, needed).train(task)
     return reply.deltas[0].double().numpy()

@@ -53,6 +53,7 @@ rows_by_trust = [ExampleLevelDP(2.0, trust=t, **ROWS) for t in ("local", "distri
 clients_by_trust = [
     ClientLevelDP(1.0, trust="server", **ROWS),
     ClientLevelDP(1.0, trust="distributed", sampling_rate=0.5, n_honest=10, **ROWS),
+    ClientLevelDP(1.0, clip_norm="adaptive", sampling_rate=0.5, **ROWS),
 ]
 every_trust = pytest.mark.parametrize(
     "privacy", rows_by_trust + clients_by_trust, ids=lambda p: f"{p.unit}-{p.trust}"
@@ -377,7 +378,6 @@ SUM = ExampleLevelDP(2.0, trust="server")
         (SUM, {"n_local_epochs": 2}, "n_local_epochs=2"),
         (SUM, {"weight_decay": 0.1}, "weight_decay=0.1"),
         (CLIENT, {"min_clients": 2}, "min_clients=2"),
-        (ClientLevelDP(1.0, clip_norm="adaptive"), {}, "clip_norm='adaptive'"),
         (
             ExampleLevelDP(2.0, counts_noise=None, expected_batch=9),
             {"class_weight": "balanced"},

@@ -44,6 +44,22 @@ def test_folds_by_client_with_few_clients_in_a_round(n_selected, racing, selecti
     assert clf.n_iter_ == 8
 
 
+@pytest.mark.parametrize("params", [{}, {"momentum": 0.5}, {"weight_decay": 0.1}], ids=str)
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox"])
+def test_candidates_do_train_side_by_side(monkeypatch, strategy, params):
+    """Clients have unequal numbers of rows, so that some are done before others of a block."""
+
+    def alone(*args):
+        raise AssertionError("by itself")
+
+    monkeypatch.setattr(ManyFederations, "_alone", alone)
+    monkeypatch.setattr(ManyFederations, "train", ManyFederations._side_by_side)
+    clf = FedFocalClassifierCV(
+        **SETTINGS, gammas=(0.0, 1.0), cv=2, batch_size=3, strategy=strategy, **params
+    ).fit(X, y, clients=CLIENTS)
+    assert np.isfinite(clf.cv_results_["mean_test_score"]).all()
+
+
 def interrupted_in(monkeypatch, kind, number):
     """Ctrl-C in that call of `train`, after its first replies."""
     train, calls = kind.train, [0]

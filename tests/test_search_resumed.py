@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from oracles import federation
 from sklearn.base import clone
@@ -110,7 +110,7 @@ def lost(seen):
     return n
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, phases=[Phase.generate])
 @given(searches(), st.data())
 def test_wherever_it_is_killed(search, data):
     with counted(events := []):
@@ -149,7 +149,7 @@ def test_ctrl_c_in_a_search_keeps_the_leader_and_goes_on(tmp_path):
 
 
 def test_what_is_left_of_a_search_that_is_over_is_its_scores(tmp_path):
-    search = FedFocalClassifierCV((3,), gammas=(1.0, 0.0), cv=2, n_rounds=5, random_state=0)
+    search = FedFocalClassifierCV((3,), gammas=(1.0, 0.0), cv=2, n_rounds=8, random_state=0)
     with counted(events := []):
         clone(search).fit(X, y, clients=CLIENTS)
     sizes = []
@@ -196,14 +196,12 @@ def test_other_splits_are_refused(tmp_path):
     """A splitter that shuffles anew each time would judge candidates on other rows."""
     path = tmp_path / "search"
     search = FedFocalClassifierCV(**SETTINGS, cv=StratifiedKFold(2, shuffle=True))
-    with counted([], 1), pytest.raises(Killed):
-        clone(search).fit(X, y, clients=CLIENTS, checkpoint=path)
+    clone(search).fit(X, y, clients=CLIENTS, checkpoint=path)
     with pytest.raises(ValueError, match="other splits of the rows; use the same cv, with a rand"):
         clone(search).fit(X, y, clients=CLIENTS, checkpoint=path)
     pairs = list(StratifiedKFold(2).split(X, y))
     search, path = FedFocalClassifierCV(**SETTINGS, cv=pairs), tmp_path / "pairs"
-    with counted([], 1), pytest.raises(Killed):
-        clone(search).fit(X, y, clients=CLIENTS, checkpoint=path)
+    clone(search).fit(X, y, clients=CLIENTS, checkpoint=path)
     with pytest.raises(ValueError, match="other splits of the rows"):
         clone(search).set_params(cv=pairs[:1]).fit(X, y, clients=CLIENTS, checkpoint=path)
     resumed = clone(search).fit(X, y, clients=CLIENTS, checkpoint=path)

@@ -1,15 +1,20 @@
 """What the site shows runs as it is printed, and what is public has an example and its source."""
 
 import ast
+import contextlib
 import importlib.util
 import inspect
-import json
+import io
+import multiprocessing
+import os
 import re
-import subprocess
-import sys
+import tempfile
+import traceback
+import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -23,23 +28,37 @@ PAGES = [
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", flags=re.M | re.S)
 NUMBER = re.compile(r"-?\d+(?:\.\d*)?(?:e-?\d+)?")
 
-# In a fresh process: each block of a page by itself, in a folder and a namespace of its own.
-RUN = """
-import contextlib, io, json, os, sys, tempfile, warnings
-for others in ("typer", "mlflow", "tensorboard", "torch"):
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module=others)
-printed = []
-for number, block in enumerate(json.load(sys.stdin)):
-    os.chdir(tempfile.mkdtemp(dir=sys.argv[1]))
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(compile(block, f"block {number}", "exec"), {"__name__": "__main__"})
-    printed.append(out.getvalue())
-print(json.dumps(printed))
-"""
+
+def run(blocks, folder, answers):
+    """Each block of a page by itself, in a folder and a namespace of its own."""
+    warnings.simplefilter("error")
+    for others in ("typer", "mlflow", "tensorboard", "torch"):
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=others)
+    torch.set_num_threads(1)
+    try:
+        printed = []
+        for number, block in enumerate(blocks):
+            os.chdir(tempfile.mkdtemp(dir=folder))
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile(block, f"block {number}", "exec"), {"__name__": "__main__"})
+            printed.append(out.getvalue())
+        answers.send((printed, ""))
+    except BaseException:
+        answers.send(([], traceback.format_exc()))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """A process for each page, forked where that can be, so that torch is not loaded by each."""
+    ways = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
+    if "forkserver" in ways:
+        context.set_forkserver_preload(["skfedfocal._estimators.classifier_cv"])
+    return context
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_snippets_run_by_themselves_and_print_what_is_shown(page, tmp_path):
+def test_snippets_run_by_themselves_and_print_what_is_shown(page, tmp_path, processes):
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     if any("skfedfocal.flower" in code for code, _ in blocks):
         pytest.importorskip("flwr")
@@ -50,16 +69,14 @@ def test_snippets_run_by_themselves_and_print_what_is_shown(page, tmp_path):
         pytest.importorskip("tensorboard")
     if any("secure_aggregation=True" in code or "privacy=" in code for code, _ in blocks):
         pytest.importorskip("cryptography")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, str(tmp_path)],
-        input=json.dumps([code for code, _ in blocks]),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    for (_, shown), printed in zip(blocks, json.loads(done.stdout), strict=True):
+    ours, theirs = processes.Pipe(duplex=False)
+    process = processes.Process(target=run, args=([code for code, _ in blocks], tmp_path, theirs))
+    process.start()
+    theirs.close()
+    found, error = ours.recv()
+    process.join()
+    assert not error, error
+    for (_, shown), printed in zip(blocks, found, strict=True):
         assert NUMBER.sub("#", shown).split() == NUMBER.sub("#", printed).split()
         wanted, found = (list(map(float, NUMBER.findall(text))) for text in (shown, printed))
         # Other processors round otherwise, and a row or two is then on the other side.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skfedfocal._plain import ModelFileError, read_plain, to_plain, write_plain
+from skfedfocal._plain import ModelFileError, locked, read_plain, to_plain, write_plain
 from skfedfocal._training.state import TrainingState, packed
 
 _T = TypeVar("_T")
@@ -59,7 +59,7 @@ class Checkpoint:
         if path is None:
             yield None
             return
-        with _locked(Path(path)):
+        with locked(Path(path)):
             yield cls(Path(path))
 
     def check(self, identity: Mapping[str, Any]) -> None:
@@ -183,19 +183,3 @@ def _where_they_differ(*texts: str) -> tuple[str, ...]:
         "..." * (begin > 0) + text[begin : begin + _SHOWN] + "..." * (len(text) > begin + _SHOWN)
         for text in texts
     )
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside a file; the system lets go of it however the process ends."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        yield
-        return
-    with path.with_name(f".{path.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RuntimeError(f"Another process is using the checkpoint {path}.") from error
-        yield

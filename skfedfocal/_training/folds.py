@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import Any
 
@@ -36,7 +37,9 @@ def splits_of(cv: Any, rows: FederatedRows, seed: int) -> list[tuple[Mask, Mask]
     owners = layout.codes(n_rows)
     if hasattr(cv, "split"):
         used = np.flatnonzero(owners >= 0)
-        splits = cv.split(np.empty(len(used)), rows.y[used], groups=owners[used])
+        with warnings.catch_warnings():  # nobody who chose a splitter without groups gave any
+            warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
+            splits = list(cv.split(np.empty(len(used)), rows.y[used], groups=owners[used]))
         splits = [(used[train], used[test]) for train, test in splits]
     else:  # row numbers as given
         try:
@@ -48,6 +51,8 @@ def splits_of(cv: Any, rows: FederatedRows, seed: int) -> list[tuple[Mask, Mask]
         mask = np.zeros((2, n_rows), bool)
         mask[0, train] = mask[1, test] = True
         masks.append((mask[0], mask[1]))
+    if not masks:
+        raise wrong_cv(cv)
     return masks
 
 

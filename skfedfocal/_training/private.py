@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from skfedfocal._data.clients import ClientStats
 from skfedfocal._local import LocalPlan
 from skfedfocal._training.assembly import Setup
 from skfedfocal._training.federation import Federation, Round
 from skfedfocal._training.parts import Parts
+from skfedfocal._training.settlement import account_of, rounds_within, settled
 from skfedfocal._training.state import TrainingState
 from skfedfocal.engines import Engine
-from skfedfocal.engines._noisy_sum import MaskedNoiseEngine, MaskedSumEngine, NoisySumEngine
-from skfedfocal.privacy._accounting import Event, epsilon_curve
+from skfedfocal.engines._noisy_sum import MaskedSumEngine, NoisySumEngine
+from skfedfocal.privacy._clipping import split_noise
 from skfedfocal.privacy._counts import NoisyLabelCounts
 from skfedfocal.privacy._ledger import Ledger
 from skfedfocal.privacy._mechanism import Mechanism
@@ -32,7 +32,6 @@ from skfedfocal.selection import Selection
 
 _COUNTS = 3  # the stream of noise on label counts; others are those of the engines
 _STEP_NOISE = 0.02  # standard deviation of a parameter's share of it; docs/decisions.md
-_ROUNDING = 1e-6  # of an epsilon that was calibrated to be the target
 
 
 class PoissonSelection(Selection):
@@ -80,6 +79,8 @@ class PrivateTraining:
         Under secure sums, clients that may know their own noise and take it off; None without.
     shortens : bool
         Whether steps are as much shorter as the noise asks for.
+    sums : NoisySumEngine, MaskedSumEngine or None
+        Where the clip norm is that of the coming round.
     """
 
     mechanism: Mechanism
@@ -91,6 +92,7 @@ class PrivateTraining:
     epsilons: list[float]
     n_colluders: int | None = None
     shortens: bool = False
+    sums: NoisySumEngine | MaskedSumEngine | None = None
 
     # -- before the first round ----------------------------------------------------------------
 
@@ -127,7 +129,7 @@ class PrivateTraining:
         """
         mechanism, n_clients = parts.privacy, len(setup.client_ids)
         assert isinstance(mechanism, Mechanism)
-        account = _account(before)
+        account = account_of(before)
         ledger = Ledger(mechanism.unit)
         if account is not None:
             ledger = Ledger.from_plain(account["ledger"])
@@ -137,15 +139,17 @@ class PrivateTraining:
             n_colluders = parts.secure.n_colluders(n_clients)
             if mechanism.n_honest is None:
                 mechanism.n_honest = parts.secure.least_honest(n_clients)
-        plan = _settled(
+        plan = settled(
             mechanism, settings, engine, ledger, account, counted=counted, adds_rows=adds_rows
         )
+        if plan.step.within is not None and account is not None:
+            plan = replace(plan, step=plan.step.clipped_at(account["clip_norm"]))
         counts = None if account is None else account["counts"]
         asks = plan.counts_event is not None and (
             counts is None or adds_rows or not _same_clients(before, setup, mechanism.unit)
         )
         fixed = [*ledger.events, *([plan.counts_event] if asks and plan.counts_event else [])]
-        allowed, epsilons = _within(
+        allowed, epsilons = rounds_within(
             mechanism.target_epsilon, fixed, plan, n_rounds, ledger.accountant
         )
         if allowed < n_rounds:
@@ -238,20 +242,28 @@ class PrivateTraining:
         scale = 1.0
         if plan.denominators is not None:
             scale = plan.learning_rate / float(plan.denominators[0])
-        least = self.plan.noise_multiplier * step.clip_norm
-        return NoisySumEngine(engine, step, scale=scale, least_noise=least, seed=plan.seed)
+        least, least_of_count = self.plan.noise_multiplier * step.clip_norm, 0.0
+        if step.within is not None:
+            of_sum, least_of_count = split_noise(self.plan.noise_multiplier, step.denominator)
+            least = of_sum * step.clip_norm
+        self.sums = NoisySumEngine(
+            engine,
+            step,
+            scale=scale,
+            least_noise=least,
+            least_of_count=least_of_count,
+            seed=plan.seed,
+        )
+        return self.sums
 
     def _masked(self, engine: Engine, seed: int) -> Engine:
         """The engine of secure sums, whose clients add their noise before they mask."""
-        from skfedfocal.engines._secure import SecureEngine  # imported where it is asked for
-
-        assert isinstance(engine, SecureEngine)
         assert self.n_colluders is not None
         assert self.mechanism.n_honest is not None
-        engine.inner = MaskedNoiseEngine(engine.inner, self.plan.step, seed)
-        engine.weights_alike = True
+        engine.share_noise(self.plan.step, seed)
         needed = self.mechanism.n_honest + self.n_colluders
-        return MaskedSumEngine(engine, self.plan.step, needed)
+        self.sums = MaskedSumEngine(engine, self.plan.step, needed, seed)
+        return self.sums
 
     # -- round by round ------------------------------------------------------------------------
 
@@ -267,79 +279,13 @@ class PrivateTraining:
             "delta": self.plan.delta,
             "noise_multiplier": self.plan.noise_multiplier,
             "counts": self.counts,
+            "clip_norm": (self.plan if self.sums is None else self.sums).step.clip_norm,
         }
         return replace(state, privacy=account)
 
     def spent(self, report: Round) -> Round:
         """The report with what had been spent when the round ended."""
         return replace(report, epsilon=self.epsilons.pop(0))
-
-
-def _account(before: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if before is None:
-        return None
-    if before.get("privacy") is None:
-        raise ValueError(
-            "The model to go on from was trained without privacy, and none can be added to what "
-            "it has learned; fit anew, without warm_start."
-        )
-    return before["privacy"]
-
-
-def _settled(
-    mechanism: Mechanism,
-    settings: Any,
-    engine: Engine,
-    ledger: Ledger,
-    account: Mapping[str, Any] | None,
-    *,
-    counted: bool,
-    adds_rows: bool,
-) -> PrivacyPlan:
-    """The plan for all of the rounds that the estimator speaks of.
-
-    A training that goes on keeps the noise that it began with: what is left of its budget would
-    else be spread over ever more rounds of ever more noise.
-    """
-    one = clone(mechanism)
-    if account is not None:
-        one.delta = account["delta"] if mechanism.delta is None else mechanism.delta
-        if mechanism.target_epsilon is not None:
-            one.set_params(target_epsilon=None, noise_multiplier=account["noise_multiplier"])
-    n_rounds = int(settings.n_rounds)
-    previous = ledger.merged(Ledger(mechanism.unit))
-    if adds_rows and account is None and mechanism.counts_noise is not None and n_rounds > 1:
-        previous.record(Event(float(mechanism.counts_noise), 1.0, n_rounds - 1, "label_counts"))
-    options: dict[str, Any] = {"n_clients": len(engine.n_rows), "previous": previous}
-    options["label_counts"] = counted
-    if mechanism.unit == "example":
-        options["n_rows"] = int(engine.n_rows.sum())
-        options["steps_per_round"] = int(settings.n_local_epochs)
-    return one.plan(n_rounds, **options)
-
-
-def _within(
-    target: float | None,
-    fixed: list[Event],
-    plan: PrivacyPlan,
-    n_rounds: int,
-    accountant: str,
-) -> tuple[int, list[float]]:
-    """How many of the wanted rounds the target allows, and epsilon after each of them."""
-
-    def curve(n: int) -> list[float]:
-        return epsilon_curve(fixed, plan.round_event, n, plan.delta, accountant)
-
-    found = curve(n_rounds)
-    if not found or target is None or found[-1] <= target * (1 + _ROUNDING):
-        return n_rounds, found
-    allowed = sum(epsilon <= target * (1 + _ROUNDING) for epsilon in found)
-    while allowed < n_rounds:  # between the computed ones stand bounds, which may say too much
-        more = curve(allowed + 1)
-        if more[-1] > target * (1 + _ROUNDING):
-            break
-        allowed += 1
-    return allowed, curve(allowed)
 
 
 def _same_clients(before: Mapping[str, Any] | None, setup: Setup, unit: str) -> bool:

@@ -51,6 +51,9 @@ class Account(Protocol):
     def charged(self, state: TrainingState) -> TrainingState:
         """The state with the coming round's release in its ledger."""
 
+    def kept(self, state: TrainingState) -> TrainingState:
+        """The state with the account as it is."""
+
     def spent(self, report: Round) -> Round:
         """The report with what had been spent when the round ended."""
 
@@ -129,6 +132,7 @@ class Training:
                 report = self._watch(engine, report)
             if self._account is not None:
                 report = self._account.spent(report)
+                self.state = self._account.kept(self.state)  # with the next round's clip norm
             self.state = replace(self.state, history=(*before.history, report))
             if self._keeper is not None:
                 self._keeper.save(self.state)

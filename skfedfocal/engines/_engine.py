@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 from skfedfocal._data.queries import Query
 from skfedfocal._local import LocalPlan
 from skfedfocal.engines._deltas import Deltas, DenseDeltas
+
+if TYPE_CHECKING:
+    from skfedfocal.privacy._plan import PrivateStep
 
 _ASKED_TOGETHER = 1 << 14  # clients whose answers are in memory at once
 _REASON = 300  # characters of an exception that are kept
@@ -173,6 +177,15 @@ class Engine(ABC):
 
     way = "somewhere else"
     asked: Traffic = field(default_factory=Traffic, init=False)
+
+    @property
+    def tells_rows(self) -> bool:
+        """Whether numbers of rows are the exact ones; else powers of ten above, or nothing."""
+        return True
+
+    def share_noise(self, step: PrivateStep, seed: int) -> None:
+        """Have clients add their shares of noise: where their updates are seen as sums alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no secure sums.")
 
     @property
     def clips_rows(self) -> bool:

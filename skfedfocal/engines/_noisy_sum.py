@@ -14,59 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._data.queries import Query
-from skfedfocal.engines._engine import (
-    Engine,
-    Failure,
-    Model,
-    Task,
-    TooFewClients,
-    Traffic,
-    Updates,
-)
+from skfedfocal.engines._around import EngineAround
+from skfedfocal.engines._engine import Engine, Failure, Model, Task, TooFewClients, Updates
 from skfedfocal.engines._private import CLIENT, SERVER
 from skfedfocal.privacy._clipping import clip_factors
-from skfedfocal.privacy._plan import PrivateStep
+from skfedfocal.privacy._plan import NoisySum, PrivateStep
 
 
-class _Around(Engine):
-    """An engine around one, whose clients and whose traffic are its own."""
-
-    def __init__(self, within: Engine):
-        self.within = within
-
-    @property
-    def way(self) -> str:  # type: ignore[override]
-        """How clients are trained, in words."""
-        return self.within.way
-
-    @property
-    def asked(self) -> Traffic:
-        """What questions and masks have cost since somebody last looked."""
-        return self.within.asked
-
-    @asked.setter
-    def asked(self, value: Traffic) -> None:
-        self.within.asked = value
-
-    @property
-    def sizes(self) -> NDArray[np.float64]:
-        return self.within.sizes
-
-    @property
-    def n_rows(self) -> NDArray[np.float64]:
-        return self.within.n_rows
-
-    @property
-    def clips_rows(self) -> bool:
-        return self.within.clips_rows
-
-    def _answers(
-        self, query: Query, clients: NDArray[np.int64], model: Model | None
-    ) -> NDArray[np.float64]:
-        return self.within._answers(query, clients, model)
-
-
-class NoisySumEngine(_Around):
+class NoisySumEngine(EngineAround):
     """An engine that shows of the engine within one sum of all replies, with noise.
 
     Parameters
@@ -79,18 +34,34 @@ class NoisySumEngine(_Around):
     scale : float
         What the noise on a sum of clipped gradients becomes in a sum of replies.
     least_noise : float
-        Standard deviation that the noise on the sum must have, whoever takes part.
+        Standard deviation that the noise on the sum must have, whoever takes part; in proportion
+        to the clip norm.
     seed : int
         Of noise in experiments.
+    least_of_count : float, default=0.0
+        The same of the count that steers the clip norm, where one does.
+
+    Attributes
+    ----------
+    step : PrivateStep
+        That of the next round, whose clip norm may be another.
     """
 
     def __init__(
-        self, within: Engine, step: PrivateStep, *, scale: float, least_noise: float, seed: int
+        self,
+        within: Engine,
+        step: PrivateStep,
+        *,
+        scale: float,
+        least_noise: float,
+        seed: int,
+        least_of_count: float = 0.0,
     ):
         super().__init__(within)
         self.step = step
         self.scale = scale
-        self.least_noise = least_noise
+        self.least_noise = least_noise / step.clip_norm
+        self.least_of_count = least_of_count
         self.seed = seed
         self._warned = False
 
@@ -98,20 +69,27 @@ class NoisySumEngine(_Around):
         """Train the cohort and yield one row: also of nobody, whose noise must look the same."""
         total = torch.zeros_like(task.theta, dtype=torch.float64)
         failures: list[Failure] = []
+        step, count = self.step, 0.0
         for reply in self.within.train(task):
             if isinstance(reply, Failure):
                 failures.append(reply)
-            elif self.step.unit == "client":
-                total += clipped(reply, self.step.clip_norm).sum(0)
+            elif step.unit == "client":
+                sent, votes = clipped(reply, step.clip_norm)
+                total += sent.sum(0)
+                count += float(votes.sum())
             else:
                 total += reply.deltas.double().sum(0)
         self._check(failures, task)
         deviation = self.scale * self.missing_noise(len(task.cohort))
+        source = step.source(self.seed, SERVER, task.round)
         if deviation:
-            source = self.step.source(self.seed, SERVER, task.round)
             total += deviation * source.normal(len(total), torch.float64).to(total.device)
-        if self.step.unit == "client":
-            total /= self.step.denominator
+        if step.within is not None:
+            noise = self._missing(step.within, len(task.cohort), self.least_of_count)
+            count += noise * float(source.normal(1, torch.float64))
+            self.step = step.after_count(count)
+        if step.unit == "client":
+            total /= step.denominator
         yield one_sum(total, task.cohort, task)
 
     def _check(self, failures: list[Failure], task: Task) -> None:
@@ -131,11 +109,15 @@ class NoisySumEngine(_Around):
         """
         if self.step.unit == "example":
             return self.step.total.server_noise
-        shares = self.step.total.client_noise * n_clients**0.5  # all of them are in this process
-        return max(shares, self.step.total.server_noise, self.least_noise)
+        return self._missing(self.step.total, n_clients, self.least_noise * self.step.clip_norm)
+
+    @staticmethod
+    def _missing(total: NoisySum, n_clients: int, least: float) -> float:
+        shares = total.client_noise * n_clients**0.5  # all of them are in this process
+        return max(shares, total.server_noise, least)
 
 
-class MaskedNoiseEngine(_Around):
+class MaskedNoiseEngine(EngineAround):
     """What clients do before they send to a secure sum.
 
     All weigh 1. Where rows are protected, the noise is in their steps; where clients are, each
@@ -163,29 +145,14 @@ class MaskedNoiseEngine(_Around):
         for reply in self.within.train(task):
             if isinstance(reply, Failure):
                 failures.append(reply)
-                clients = np.array([reply.client])
-                sent = torch.zeros_like(task.theta, dtype=torch.float64)[None]
-            elif self.step.unit == "client":
-                clients, sent = reply.clients, clipped(reply, self.step.clip_norm)
-            else:
-                clients, sent = reply.clients, reply.deltas
-            if self.step.unit == "client":
-                self._add_noise(sent, clients, task)
-            ones = np.ones(len(clients))
-            yield Updates(clients, ones, np.column_stack([ones * np.nan, ones]), sent)
+            yield to_be_masked(reply, self.step, task, self.seed)
         raise_if_all_failed(failures, task)
         if failures and not self._warned:
             self._warned = True
             warn_of_failures(failures, task)
 
-    def _add_noise(self, sent: Tensor, clients: NDArray[np.int64], task: Task) -> None:
-        for row, client in zip(sent, clients, strict=True):
-            source = self.step.source(self.seed, CLIENT, task.round, int(client))
-            noise = source.normal(len(row), torch.float64).to(row.device)
-            row.add_(noise, alpha=self.step.total.client_noise)
 
-
-class MaskedSumEngine(_Around):
+class MaskedSumEngine(EngineAround):
     """A secure sum whose noise has come with its parts, if enough of them are in it.
 
     Parameters
@@ -197,12 +164,20 @@ class MaskedSumEngine(_Around):
     needed : int
         Clients whose shares must be in the sum: those whose noise is enough, and as many on top
         as may know their own and take it off.
+    seed : int, default=0
+        Of noise in experiments.
+
+    Attributes
+    ----------
+    step : PrivateStep
+        That of the next round, whose clip norm may be another.
     """
 
-    def __init__(self, within: Engine, step: PrivateStep, needed: int):
+    def __init__(self, within: Engine, step: PrivateStep, needed: int, seed: int = 0):
         super().__init__(within)
         self.step = step
         self.needed = needed
+        self.seed = seed
 
     def ask(
         self,
@@ -233,7 +208,44 @@ class MaskedSumEngine(_Around):
         total = n * reply.deltas[0].double()
         if self.step.unit == "client":
             total /= self.step.denominator
+        if self.step.within is not None:
+            self.step = self.step.after_count(float(reply.objective[0, 0]))
+            self.within.share_noise(self.step, self.seed)
         yield one_sum(total, reply.clients, task)
+
+
+def to_be_masked(reply: Updates | Failure, step: PrivateStep, task: Task, seed: int) -> Updates:
+    """What clients send to a secure sum, whoever they are and wherever.
+
+    Parameters
+    ----------
+    reply : Updates or Failure
+        What came of their training; a client that failed sends noise alone.
+    step : PrivateStep
+        Where the unit is a client, gives the clip norm and each one's share of the noise; else
+        that is in the reply.
+    task : Task
+        The round.
+    seed : int
+        Of noise in experiments.
+    """
+    if isinstance(reply, Failure):
+        clients, votes = np.array([reply.client]), np.zeros(1)
+        sent = torch.zeros_like(task.theta, dtype=torch.float64)[None]
+    elif step.unit == "client":
+        clients, (sent, votes) = reply.clients, clipped(reply, step.clip_norm)
+    else:
+        clients, votes, sent = reply.clients, np.zeros(len(reply.clients)), reply.deltas
+    if step.unit == "client":
+        for i, client in enumerate(clients):
+            source = step.source(seed, CLIENT, task.round, int(client))
+            noise = source.normal(sent.shape[1], torch.float64).to(sent.device)
+            sent[i].add_(noise, alpha=step.total.client_noise)
+            if step.within is not None:
+                votes[i] += step.within.client_noise * float(source.normal(1, torch.float64))
+    ones = np.ones(len(clients))
+    told = votes if step.within is not None else ones * np.nan  # in the place of a loss
+    return Updates(clients, ones, np.column_stack([told, ones]), sent)
 
 
 def one_sum(total: Tensor, clients: NDArray[np.int64], task: Task) -> Updates:
@@ -242,19 +254,27 @@ def one_sum(total: Tensor, clients: NDArray[np.int64], task: Task) -> Updates:
     return Updates(clients, np.ones(1), unknown, deltas)
 
 
-def clipped(reply: Updates, clip_norm: float) -> Tensor:
-    """The replies, each within the clip norm, of shape (m, p); in double precision.
+def clipped(reply: Updates, clip_norm: float) -> tuple[Tensor, NDArray[np.float64]]:
+    """The replies, each within the clip norm, (m, p), and half a vote of each whether it was, (m,).
 
-    A reply that is not finite becomes zeros, and is never left out, which its value would decide.
+    In double precision. A reply that is not finite becomes zeros, and is never left out, which its
+    value would decide.
     """
     deltas = reply.deltas.double()
-    factors = clip_factors(torch.linalg.vector_norm(deltas, dim=1), clip_norm)[:, None]
-    return factors * torch.where(factors > 0, deltas, 0.0)
+    norms = torch.linalg.vector_norm(deltas, dim=1)
+    factors = clip_factors(norms, clip_norm)[:, None]
+    votes = np.where((norms <= clip_norm).cpu().numpy(), 0.5, -0.5)
+    return factors * torch.where(factors > 0, deltas, 0.0), votes
 
 
 def raise_if_all_failed(failures: list[Failure], task: Task) -> None:
-    """Raise the error of a cohort all of whose clients failed: they are not to blame."""
+    """Raise the error of a cohort all of whose clients failed: they are not to blame.
+
+    Where none of them says why, as over sites, nobody is there to train.
+    """
     errors = [failure.error for failure in failures if failure.error is not None]
+    if failures and not errors and len(failures) == len(task.cohort):
+        raise TooFewClients(f"Round {task.round + 1}: none of the clients asked replied.")
     if errors and len(failures) == len(task.cohort):
         errors[0].add_note(f"Raised in round {task.round + 1} by all of the clients asked.")
         raise errors[0]

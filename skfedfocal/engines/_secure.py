@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from itertools import chain
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from skfedfocal._data.queries import Query
 from skfedfocal._plain import plain_or_repr, to_plain
 from skfedfocal._sklearn import InvalidParameterError
+from skfedfocal.engines._around import EngineAround
 from skfedfocal.engines._engine import (
     Engine,
     Failure,
@@ -31,6 +32,9 @@ from skfedfocal.privacy._secure import Encoding, EncodingError, SecureSumError
 from skfedfocal.privacy._secure._digits import N_DIGITS, from_digits, to_digits
 from skfedfocal.privacy._secure._group import Dropped, Found, LocalSession
 
+if TYPE_CHECKING:
+    from skfedfocal.privacy._plan import PrivateStep
+
 Integers = NDArray[np.int64]
 
 _N_SESSIONS = 2  # kept: of the cohort, and of those who are asked
@@ -38,7 +42,7 @@ _ASKED_TOGETHER = 1 << 10  # clients whose answers are in memory at once
 _N_OBJECTIVE = 2
 
 
-class SecureEngine(Engine):
+class SecureEngine(EngineAround):
     """Trains and asks the clients of another engine by the true protocol of secure sums.
 
     Every key, share and mask is made as it would be between machines. Sessions last as long as
@@ -46,7 +50,7 @@ class SecureEngine(Engine):
 
     Parameters
     ----------
-    inner : Engine
+    within : Engine
         Whose clients they are, and what they do before they send.
     secure : SecureAggregation
         The terms.
@@ -56,9 +60,9 @@ class SecureEngine(Engine):
     dropped : mapping of int to mapping of str to collection of int
         Clients that vanish in a round (from 1; 0 for questions) at an exchange: "keys", "masked"
         or "unmask". For rehearsals; nobody does by itself.
-    weights_alike : bool
-        Whether all clients weigh 1, as where sums have noise: how updates are encoded then tells
-        nothing of numbers of rows.
+    step : PrivateStep or None
+        Where clients add their shares of noise: all then weigh 1, so that how updates are encoded
+        tells nothing of numbers of rows.
 
     Notes
     -----
@@ -66,26 +70,37 @@ class SecureEngine(Engine):
     written out; of the rest one total, and two keys for each pair of neighbours.
     """
 
-    def __init__(self, inner: Engine, secure: SecureAggregation):
-        super().__init__()
-        self.inner = inner
+    def __init__(self, within: Engine, secure: SecureAggregation):
+        super().__init__(within)
         self.secure = secure
         self.dropped: Mapping[int, Dropped] = {}
-        self.weights_alike = False
+        self.step: PrivateStep | None = None
         self._sessions: dict[bytes, LocalSession] = {}
         self._n_rounds = 0  # of the protocol
 
     @property
-    def sizes(self) -> NDArray[np.float64]:
-        return self.inner.sizes
+    def way(self) -> str:  # type: ignore[override]
+        """How clients are trained, in words."""
+        return f"{self.within.way}, under secure sums"
 
-    @property
-    def n_rows(self) -> NDArray[np.float64]:
-        return self.inner.n_rows
+    def share_noise(self, step: PrivateStep, seed: int) -> None:
+        """Have clients clip and add their shares of the noise of a step before they mask.
 
-    @property
-    def clips_rows(self) -> bool:
-        return self.inner.clips_rows
+        Parameters
+        ----------
+        step : PrivateStep
+            Of a private training.
+        seed : int
+            Of noise in experiments.
+        """
+        from skfedfocal.engines._noisy_sum import MaskedNoiseEngine  # where it is asked for
+
+        before = self.within
+        if isinstance(before, MaskedNoiseEngine):
+            before.step = step
+        else:
+            self.within = MaskedNoiseEngine(before, step, seed)
+        self.step = step
 
     def train(self, task: Task) -> Iterator[Updates]:
         """Train the cohort and yield one sum, whose `clients` are those that are in it.
@@ -98,9 +113,7 @@ class SecureEngine(Engine):
         if len(task.cohort) == 0:
             return
         number, p = task.round + 1, task.theta.numel()
-        encoding = encoding_of(self.secure, self.sizes, task)
-        if self.weights_alike:
-            encoding = self.secure.encoding(len(task.cohort), np.ones(1))
+        encoding = encoding_of(self.secure, self.sizes, task, self.step)
         gone = self.dropped.get(number, {})
         try:
             session = self._session(task.cohort, gone)
@@ -108,12 +121,11 @@ class SecureEngine(Engine):
                 self._next(),
                 self._updates(replace(task, cohort=np.array(session.members)), encoding),
                 n_words(p),
-                context_of("train", task, encoding),
+                context_of(about_training(self.step), task, encoding),
                 gone,
             )
         except SecureSumError as error:
             raise TooFewClients(f"Round {number}: there is no secure sum, for {error}.") from error
-        self.way = f"{self.inner.way}, under secure sums"
         if found.n_useful < len(found.survivors):
             warn_of_zeros(number, len(found.survivors) - found.n_useful, self.secure.bound)
         if found.n_useful:
@@ -130,8 +142,8 @@ class SecureEngine(Engine):
         """The sum of the clients' answers, exact to one rounding, as `Engine.ask` has it."""
         clients = np.arange(len(self.sizes)) if clients is None else clients
         parts = np.split(clients, range(_ASKED_TOGETHER, len(clients), _ASKED_TOGETHER))
-        first = self.inner._answers(query, parts[0], model)
-        rest = (self.inner._answers(query, part, model) for part in parts[1:])
+        first = self.within._answers(query, parts[0], model)
+        rest = (self.within._answers(query, part, model) for part in parts[1:])
         answers = zip(clients.tolist(), chain.from_iterable(chain([first], rest)), strict=True)
         shape, gone = first.shape[1:], self.dropped.get(0, {})
         try:
@@ -140,7 +152,7 @@ class SecureEngine(Engine):
                 self._next(),
                 ((k, digits(answer)) for k, answer in answers if k in session.clients),
                 first[0].size * N_DIGITS,
-                context_of(type(query).__name__, model),
+                context_of(about_query(query), model),
                 gone,
             )
         except SecureSumError as error:
@@ -165,7 +177,7 @@ class SecureEngine(Engine):
 
     def _updates(self, task: Task, encoding: Encoding) -> Iterator[tuple[int, Integers | None]]:
         """What each client sends, block by block as they train."""
-        for reply in self.inner.train(task):
+        for reply in self.within.train(task):
             if isinstance(reply, Failure):  # it must take part, or nothing could be unmasked
                 yield reply.client, None
                 continue
@@ -200,8 +212,15 @@ class SecureEngine(Engine):
         self.asked.down += down
 
 
-def encoding_of(secure: SecureAggregation, sizes: NDArray[np.float64], task: Task) -> Encoding:
+def encoding_of(
+    secure: SecureAggregation,
+    sizes: NDArray[np.float64],
+    task: Task,
+    step: PrivateStep | None = None,
+) -> Encoding:
     """How the updates of a round become integers: the server and all clients know as much."""
+    if step is not None:  # then all clients weigh 1
+        return secure.encoding(len(task.cohort), np.ones(1))
     weights = task.plan.class_weight
     between = 1.0, 1.0
     if isinstance(weights, np.ndarray):
@@ -248,6 +267,16 @@ def digits(values: NDArray[np.float64]) -> Integers | None:
         return to_digits(np.ravel(values))
     except EncodingError:
         return None
+
+
+def about_training(step: PrivateStep | None) -> str:
+    """What updates are: as they are, or clipped and with a share of noise."""
+    return "train" if step is None else f"train {json.dumps(step.to_plain(), sort_keys=True)}"
+
+
+def about_query(query: Query) -> str:
+    """What is asked: with all its parameters, for with less noise it were another question."""
+    return f"ask {json.dumps(to_plain(plain_or_repr(query)), sort_keys=True)}"
 
 
 def context_of(about: str, model: Model | None = None, encoding: Encoding | None = None) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -26,6 +27,9 @@ from skfedfocal.flower._table import LoadData, config_of, load_table
 from skfedfocal.privacy import SecureAggregation
 from skfedfocal.privacy._aggregation import resolve_secure
 
+if TYPE_CHECKING:
+    from skfedfocal.privacy import PrivacyBudget
+
 _log = logging.getLogger("skfedfocal")
 _ALLOWED = (None, "sums", "own")  # of evaluations
 
@@ -35,6 +39,7 @@ def make_client_app(
     *,
     module: Any = None,
     secure_aggregation: Any = False,
+    privacy: PrivacyBudget | None = None,
     evaluation: str | None = None,
     min_rows: int = 10,
 ) -> ClientApp:
@@ -52,6 +57,10 @@ def make_client_app(
         With True or an object of `skfedfocal.privacy.SecureAggregation` the site trains and
         answers under secure sums on these very terms, and not at all otherwise. With False the
         server decides, by the estimator's parameter.
+    privacy : PrivacyBudget or None, default=None
+        With an object of `skfedfocal.privacy.PrivacyBudget` the site takes part in trainings alone
+        that are private from the server, and keeps a ledger of its own, which ends them. With None
+        the server decides, by the estimator's parameter.
     evaluation : {None, "sums", "own"}, default=None
         What the site answers to `evaluate`: nothing; figures that are added up over the sites, of
         which the server's app shows the sums alone (without secure sums it receives each site's);
@@ -74,10 +83,12 @@ def make_client_app(
     rows, and where the estimator needs them label counts and what its steps before the classifier
     ask (sums of columns, numbers of rows by threshold or by value); each round the model update,
     what it counts and the mean training loss, and where asked for the recall or the validation
-    loss; under secure sums instead of all but the first the masked values. Where `evaluation`
-    allows it: by class, the predictions, losses and histograms of scores of a model that the server
-    sends, which may be any: it could compute a column, whose distribution by class is told then. Of
-    an exception its type; what it says stays in the site's log.
+    loss; under secure sums instead of all but the first the masked values. In a training that is
+    private from the server, of all these names of columns, label counts with noise and updates with
+    noise; and without a delta of the estimator's the power of ten above the number of rows. Where
+    `evaluation` allows it: by class, the predictions, losses and histograms of scores of a model
+    that the server sends, which may be any: it could compute a column, whose distribution by class
+    is told then. Of an exception its type; what it says stays in the site's log.
 
     Examples
     --------
@@ -88,6 +99,11 @@ def make_client_app(
     load = load_table if load_data is None else load_data
     own = resolve_secure(secure_aggregation)
     check_evaluation(evaluation, min_rows)
+    guard = None if privacy is None else _private_site().Guard(privacy, own)
+    if guard is not None and evaluation is not None:
+        raise ValueError(
+            f"privacy={privacy!r} cannot go with evaluation={evaluation!r}: figures have no noise."
+        )
     app = ClientApp()
 
     def rows(context: Context, task: Mapping[str, Any]) -> SiteRows:
@@ -97,7 +113,11 @@ def make_client_app(
     def statistics(content: RecordDict, context: Context) -> RecordDict:
         request = read_facts(content["task"])
         _check_module(request["module"], module)
-        found = _site.statistics(rows(context, request), request)
+        table = rows(context, request)
+        if guard is not None:
+            guard.at_statistics(request, len(table.y))
+        say = _site if request.get("private") is None else _private_site()
+        found = say.statistics(table, request)
         if request.get("evaluation"):
             found["evaluation"] = evaluation
         return RecordDict({"facts": write_facts(found)})
@@ -105,6 +125,8 @@ def make_client_app(
     def ask(content: RecordDict, context: Context) -> RecordDict:
         task = _task_of(content, context)
         check_terms(own, task.get("secure"))
+        if guard is not None:
+            guard.at_question(task, context.state, _ledger(context))
         model = None
         if "predictor" in task:
             _check_module(task["module"], module)
@@ -125,7 +147,13 @@ def make_client_app(
         check_terms(own, task.get("secure"))
         _check_module(task["module"], module)
         plan, theta = read_plan(task["plan"]), read_theta(content)
-        updates = _site.train(rows(context, task), task, theta, plan, module)
+        if guard is not None:
+            guard.at_round(task, plan, context.state, _ledger(context))
+        if task.get("step") is None:
+            updates = _site.train(rows(context, task), task, theta, plan, module)
+        else:
+            load = partial(rows, context, task)
+            updates = _private_site().train(load, task, theta, plan, module)
         if task.get("secure") is not None:
             return _secure_site().train(context.state, task, Model(theta, plan), updates)
         return write_updates(updates)
@@ -171,11 +199,23 @@ def _secure_site() -> Any:
     return site
 
 
+def _private_site() -> Any:
+    """The site's half of a private training, and with it cryptography, where it is asked for."""
+    from skfedfocal.flower import _private_site as site
+
+    return site
+
+
 def _evaluation_site() -> Any:
     """What evaluates a model, and with it metrics, where it is asked for."""
     from skfedfocal.flower import _evaluation_site as site
 
     return site
+
+
+def _ledger(context: Context) -> Any:
+    """The file of the site's ledger, where the node's configuration names one."""
+    return context.node_config.get("ledger-path")
 
 
 def check_evaluation(evaluation: str | None, min_rows: int) -> None:

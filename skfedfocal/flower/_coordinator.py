@@ -16,16 +16,18 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from skfedfocal._data.queries import Query, Sizes, settle
-from skfedfocal._estimators.base import BaseFederatedClassifier
 from skfedfocal._estimators.encoding import encoder_of, encoding_of, in_words
 from skfedfocal._estimators.scales import warn_if_unscaled
-from skfedfocal._module import module_name, takes_indices, widths
+from skfedfocal._module import flatten, module_name, takes_indices, widths
 from skfedfocal._module_check import check_module
 from skfedfocal._training.assembly import Setup, n_selected
 from skfedfocal._training.parts import check_cohorts
 from skfedfocal.engines import Engine, Traffic, Unanswered
 from skfedfocal.flower._engine import GridEngine
 from skfedfocal.flower._gathering import Gathering
+from skfedfocal.flower._parts import parts_of
+from skfedfocal.flower._private import check_private, is_hidden, private_request
+from skfedfocal.flower._site import clips_rows
 from skfedfocal.flower._sites import (
     Site,
     SiteError,
@@ -35,7 +37,7 @@ from skfedfocal.flower._sites import (
 )
 from skfedfocal.flower._units import Watch
 from skfedfocal.losses import Loss
-from skfedfocal.preprocessing._described import check_step, describe_step, takes_gaps, unfitted
+from skfedfocal.preprocessing._described import describe_step, takes_gaps, unfitted
 from skfedfocal.preprocessing._preparation import Table, learn_from, learned, places_of
 from skfedfocal.privacy._aggregation import resolve_secure
 
@@ -77,6 +79,7 @@ class Coordinator:
         self.checkpoint = checkpoint
         self.sites: list[Site] = []
         self.classifier.check()
+        check_private(self.classifier, self.before, classes)
         self.secure = resolve_secure(self.classifier.secure_aggregation)
         if min_clients < 1 or timeout <= 0:
             raise ValueError(
@@ -104,6 +107,7 @@ class Coordinator:
             "module": module_name(self.classifier.module),
             "digest": self._needs_digest,
             "lenient": self._fills,
+            "private": private_request(self.classifier.privacy, self.allowed),
         }
         return Gathering(self.grid, request, self.timeout)
 
@@ -147,8 +151,9 @@ class Coordinator:
                     "rows (a hash of them)": data,
                 },
             )
-            loss = classifier.history_["loss"][0]
-            warn_if_unscaled(loss, len(classes), encoded=encoder is not None)
+            if classifier.privacy is None:
+                loss = classifier.history_["loss"][0]
+                warn_if_unscaled(loss, len(classes), encoded=encoder is not None)
         except Unanswered as error:
             raise SiteError(f"Round 0 failed: {error}.") from error
         finally:
@@ -186,6 +191,8 @@ class Coordinator:
         probe = torch.zeros((2, *setup.module_shape), dtype=kind)
         check_module(module, probe, len(setup.classes))
         engine.task["seed"] = setup.seed
+        if self.classifier.privacy is not None:
+            engine.clips_rows = clips_rows(engine.task, flatten(module), self.classifier.module)
         if self.classifier.early_stopping:
             engine.task["validation_fraction"] = float(self.classifier.validation_fraction)
             if self.secure is None:  # else it is known of all rows only
@@ -245,6 +252,7 @@ class Coordinator:
             },
             timeout=self.timeout,
             recognise=self._recognise,
+            tells_rows=not is_hidden(self.classifier.privacy),
         )
 
     @property
@@ -254,39 +262,9 @@ class Coordinator:
 
     @property
     def _needs_digest(self) -> bool:
+        if is_hidden(self.classifier.privacy):  # of rows that one knows it would tell all
+            return False
         return self.checkpoint is not None or self.classifier.early_stopping
-
-
-def parts_of(estimator: Any) -> tuple[list[tuple[str, Any]], BaseFederatedClassifier]:
-    """The steps before the classifier, by name, and the classifier."""
-    steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
-    *before, (_, classifier) = [one for one in steps if one[1] not in (None, "passthrough")]
-    problem = None
-    if not isinstance(classifier, BaseFederatedClassifier):
-        problem = f"{type(classifier).__name__} is none"
-    else:
-        try:
-            for _, step in before:
-                check_step(step)
-        except TypeError as error:
-            problem = str(error)
-    if problem is not None:
-        raise TypeError(
-            "Over sites, the estimator must be a classifier of skfedfocal, or a Pipeline of such a "
-            "classifier behind transformers of skfedfocal.preprocessing, StandardScaler or "
-            f"ColumnTransformers of these: {problem}. Got {estimator!r}."
-        )
-    if classifier.privacy is not None:
-        raise TypeError(
-            f"privacy={type(classifier.privacy).__name__}(...) trains in one process so far, not "
-            "over sites."
-        )
-    if not classifier.over_sites:
-        raise TypeError(
-            f"{type(classifier).__name__} searches in one process, not over sites; there, or "
-            "over sites use FedFocalClassifier."
-        )
-    return before, classifier
 
 
 def used_columns(before: list[tuple[str, Any]], sites: list[Site]) -> set[str] | None:

@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skfedfocal._data.queries import Query
-from skfedfocal.engines import Engine, Failure, Model, Task, Unanswered, Updates
-from skfedfocal.flower._exchange import ask, exchange
+from skfedfocal.engines import (
+    Engine,
+    Failure,
+    Model,
+    Task,
+    TooFewClients,
+    Unanswered,
+    Updates,
+)
+from skfedfocal.flower._exchange import NoReply, ask, exchange
 from skfedfocal.flower._messages import (
     ASK,
     TRAIN,
@@ -47,6 +55,10 @@ class GridEngine(Engine):
         Seconds within which a site has to reply.
     recognise : callable or None
         Asks new nodes which site they are; finds sites that came back as another node.
+    clips_rows : bool
+        Whether sites can bound the influence of single rows.
+    tells_rows : bool
+        Whether `extent` is exact, as `Engine.tells_rows` has it.
     own : mapping
         What a site is told in the place of what all are told, by its name.
     """
@@ -59,6 +71,8 @@ class GridEngine(Engine):
     task: dict[str, Any]
     timeout: float
     recognise: Callable[[set[int]], None] | None = None
+    clips_rows: bool = False
+    tells_rows: bool = True
     own: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -85,7 +99,7 @@ class GridEngine(Engine):
         reasons = {k: failures[node].reason for k, node in nodes.items() if node in failures}
         if reasons:
             raise Unanswered(f"there is no answer from {self._in_words(reasons)}")
-        found = [np.array(answers[node][1]["answer"], np.float64) for node in nodes.values()]
+        found = [_numbers(answers[node][1].get("answer")) for node in nodes.values()]
         for k, one in zip(nodes, found, strict=True):
             if one.shape != found[0].shape or not np.isfinite(one).all():
                 raise Unanswered(f"the answer of {self.sites[k].name!r} is of no use")
@@ -101,6 +115,8 @@ class GridEngine(Engine):
         }
         requests, reasons = self._requests(task.theta, task.cohort, common)
         replies, failures = exchange(self.grid, requests, TRAIN, self.timeout)
+        if task.plan.private is not None:
+            self._check_none_raised(failures)
         for k in map(int, task.cohort):
             node = self.sites[k].node
             if node not in replies:
@@ -139,9 +155,14 @@ class GridEngine(Engine):
         """Check a reply and take it apart."""
         try:
             delta = read_delta(content, task.theta.cpu().numpy())
-            weight, objective, recall = read_report(
-                content, float(self.sizes[number]), task.plan, task.wants_recall
-            )
+            if task.plan.private is not None:  # what it weighs is known, and no loss is told
+                assert task.plan.denominators is not None
+                weight, recall = float(task.plan.denominators[number]), None
+                objective = [np.nan, weight]
+            else:
+                weight, objective, recall = read_report(
+                    content, float(self.sizes[number]), task.plan, task.wants_recall
+                )
         except BadReply:
             raise
         except Exception as error:
@@ -154,5 +175,31 @@ class GridEngine(Engine):
             recalls=None if recall is None else np.array([recall]),
         )
 
+    def _check_none_raised(self, failures: Mapping[int, NoReply]) -> None:
+        """End a training that protects rows where a site's work raised.
+
+        One row can do that to all others of its site, which no clipping bounds. A site that is
+        away, or whose budget is spent, is so whatever its rows are.
+        """
+        names = {site.node: site.name for site in self.sites}
+        raised = [
+            f"{names[node]!r} ({failure.reason})"
+            for node, failure in failures.items()
+            if failure.raised not in (None, "PrivacyRefusal")
+        ]
+        if raised:
+            raise TooFewClients(
+                f"The work of {'; '.join(sorted(raised))} failed; one row may have done that to "
+                "all others there, which no noise hides. The training ends."
+            )
+
     def _in_words(self, reasons: Mapping[int, str]) -> str:
         return "; ".join(f"{self.sites[k].name!r} ({reasons[k]})" for k in sorted(reasons))
+
+
+def _numbers(answer: Any) -> NDArray[np.float64]:
+    """An answer as an array; NaN for one that is none."""
+    try:
+        return np.array(answer, np.float64)
+    except (TypeError, ValueError):
+        return np.array(np.nan)

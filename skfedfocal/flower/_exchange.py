@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from skfedfocal.flower._messages import read_facts, write_facts
+from skfedfocal.flower._messages import BadReply, read_facts, write_facts
 
 _POLL_SECONDS = 0.5
 # Flower's own error codes, in words; the texts that come with them are not passed on.
@@ -25,11 +25,15 @@ _FLOWER_ERRORS = {
 
 
 class NoReply(NamedTuple):
-    """Why a node gave no reply: its name where it said so, and whether it said nothing at all."""
+    """Why a node gave no reply.
+
+    Its name where it said so, whether it said nothing at all, and what its app raised if it did.
+    """
 
     name: str | None
     reason: str
     silent: bool = False
+    raised: str | None = None
 
 
 def exchange(
@@ -95,10 +99,12 @@ def ask(
     kind: str,
     timeout: float,
     more: Mapping[str, Any] | None = None,
+    check: Callable[[dict[str, Any]], None] | None = None,
 ) -> tuple[dict[int, tuple[str, dict[str, Any]]], dict[int, NoReply]]:
     """Ask nodes for facts; returns their names and facts, and why others have none.
 
-    Every message has the further records, too.
+    Every message has the further records, too. Facts that do not pass the check, which raises
+    `BadReply`, are no answer.
     """
     requests = {
         node: RecordDict({**(more or {}), "task": write_facts(task)})
@@ -110,7 +116,11 @@ def ask(
         try:
             who = read_facts(content["site"])
             facts = read_facts(content["facts"])
+            if check is not None:
+                check(facts)
             answers[node] = str(who["name"]), {**facts, "version": who["version"]}
+        except BadReply as bad:
+            failures[node] = NoReply(str(who["name"]), str(bad))
         except Exception as error:
             failures[node] = NoReply(None, f"its reply cannot be read ({type(error).__name__})")
     return answers, failures
@@ -127,4 +137,4 @@ def _read_error(content: RecordDict) -> NoReply:
         name = str(read_facts(content["site"])["name"])
     except Exception:  # made by something else than our app
         name = None
-    return NoReply(name, f"{kind}, see the site's own log")
+    return NoReply(name, f"{kind}, see the site's own log", raised=kind)

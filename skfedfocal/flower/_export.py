@@ -14,7 +14,8 @@ from typing import Any
 from skfedfocal._estimators.files import describe, rebuild
 from skfedfocal._plain import from_plain, to_plain
 from skfedfocal.flower._client import check_evaluation
-from skfedfocal.flower._coordinator import parts_of
+from skfedfocal.flower._parts import parts_of
+from skfedfocal.flower._private import check_private
 from skfedfocal.preprocessing._described import unfitted
 from skfedfocal.privacy._aggregation import resolve_secure
 
@@ -113,7 +114,8 @@ def export_app(
     ...     sorted(path.name for path in app.rglob("*.py"))
     ['__init__.py', 'client.py', 'server.py']
     """
-    parts_of(estimator)
+    before, classifier = parts_of(estimator)
+    check_private(classifier, before, options.get("classes"))
     check_evaluation(evaluated, min_rows)
     if evaluated is None and options.get("evaluate_to") is not None:
         raise ValueError("evaluate_to needs sites that answer: evaluated='sums' or 'own'.")

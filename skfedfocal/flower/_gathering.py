@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 from skfedfocal._plain import to_plain
 from skfedfocal.flower._exchange import NoReply, ask
-from skfedfocal.flower._messages import STATISTICS
+from skfedfocal.flower._messages import STATISTICS, check_statistics
 from skfedfocal.flower._sites import Site, SiteError, check_names
 
 _POLL_SECONDS = 0.5
@@ -106,7 +106,7 @@ class Gathering:
     def _ask(self, nodes: Sequence[int]) -> tuple[list[Site], list[tuple[str, NoReply]]]:
         """Statistics of the nodes; and who gave none, by name where it is known."""
         tasks = dict.fromkeys(nodes, self.request)
-        answers, failures = ask(self.grid, tasks, STATISTICS, self.timeout)
+        answers, failures = ask(self.grid, tasks, STATISTICS, self.timeout, check=check_statistics)
         found = [Site(who, node, facts) for node, (who, facts) in answers.items()]
         failed = [
             (f"node {node}" if no.name is None else f"site {no.name!r}", no)

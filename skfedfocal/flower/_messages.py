@@ -28,6 +28,12 @@ SECURE_UNMASK = "query.secure_unmask"
 KEYS_HAVE = {"keys": bytes, "signature": bytes}
 UPLOAD_HAS = {"shares": dict, "commitment": bytes}
 UNMASK_HAS = {"seed": dict, "pair": dict}
+# Of questions, where a site loads a room only if it is asked by it.
+_ROOMS = {
+    "Behind": "preprocessing._preparation",
+    "NoisyLabelCounts": "privacy._counts",
+    "PredictionSums": "metrics._sums",
+}
 
 
 def write_facts(value: Any) -> ConfigRecord:
@@ -38,17 +44,26 @@ def write_facts(value: Any) -> ConfigRecord:
 def read_facts(record: Any) -> Any:
     """The value of `write_facts`."""
     text = record["json"]
-    if '"Behind"' in text:  # questions of a room that a site loads only where it is asked by it
-        import_module("skfedfocal.preprocessing._preparation")
-    if '"PredictionSums"' in text:
-        import_module("skfedfocal.metrics._sums")
+    for question, room in _ROOMS.items():
+        if f'"{question}"' in text:
+            import_module(f"skfedfocal.{room}")
     return from_plain(json.loads(text))
 
 
 def read_plan(described: dict[str, Any]) -> LocalPlan:
     """The plan that a round's task describes."""
-    focus = described["focus"]
-    return LocalPlan(**{**described, "focus": None if focus is None else Focus(**focus)})
+    focus, private = described["focus"], described["private"]
+    focus = None if focus is None else Focus(**focus)
+    return LocalPlan(**{**described, "focus": focus, "private": read_step(private)})
+
+
+def read_step(described: Mapping[str, Any] | None) -> Any:
+    """A step of a private training, or None."""
+    if described is None:
+        return None
+    from skfedfocal.privacy._plan import PrivateStep  # imported where it is asked for
+
+    return PrivateStep.from_plain(described)
 
 
 def read_theta(content: RecordDict) -> Tensor:
@@ -63,8 +78,9 @@ def write_theta(theta: Tensor) -> ArrayRecord:
 
 def write_plan(plan: LocalPlan) -> dict[str, Any]:
     """The plan as a round's task describes it."""
-    return {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "focus"} | {
-        "focus": None if plan.focus is None else asdict(plan.focus)
+    nested = {name: getattr(plan, name) for name in ("focus", "private")}
+    return {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in nested} | {
+        name: None if part is None else asdict(part) for name, part in nested.items()
     }
 
 
@@ -109,6 +125,37 @@ def checked(answer: Any, has: Mapping[str, type]) -> dict[str, Any]:
         ):
             raise BadReply(f"its {name} is of another form")
     return answer
+
+
+def check_statistics(facts: dict[str, Any]) -> None:
+    """Raise BadReply where a reply to round 0 is not of its form."""
+    columns, classes, shape = facts["columns"], facts["classes"], facts["row_shape"]
+    sound = {
+        "size": type(facts["size"]) is float and 0 < facts["size"] < float("inf"),
+        "n_rows": type(facts["n_rows"]) is int and facts["n_rows"] > 0,
+        "classes": isinstance(classes, np.ndarray)
+        and classes.ndim == 1
+        and classes.dtype.kind in "biufU"
+        and 0 < len(np.unique(classes)) == len(classes),
+        "columns": columns is None or _are_texts(columns),
+        "types": _are_texts(facts["types"]),
+        "is_sparse": type(facts["is_sparse"]) is bool,
+        "row_shape": type(shape) is tuple
+        and len(shape) > 0
+        and all(type(n) is int and n > 0 for n in shape),
+        "digest": isinstance(facts.get("digest"), str | None),
+    }
+    wrong = [name for name in sound if not sound[name]]
+    if not wrong and columns is not None and len(columns) != shape[0]:
+        wrong = ["columns"]
+    if not wrong and len(facts["types"]) != shape[0]:
+        wrong = ["types"]
+    if wrong:
+        raise BadReply(f"its {', '.join(wrong)} are of another form")
+
+
+def _are_texts(values: Any) -> bool:
+    return type(values) is list and all(isinstance(value, str) for value in values)
 
 
 def write_error(error: BaseException) -> RecordDict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from flwr.app import RecordDict
@@ -15,6 +15,8 @@ from skfedfocal._data.queries import Query
 from skfedfocal._sklearn import InvalidParameterError
 from skfedfocal.engines import Failure, Model, Task, TooFewClients, Unanswered, Updates
 from skfedfocal.engines._secure import (
+    about_query,
+    about_training,
     context_of,
     encoding_of,
     n_words,
@@ -41,6 +43,9 @@ from skfedfocal.privacy import SecureAggregation
 from skfedfocal.privacy._secure import Encoding, SecureSumError, SessionServer
 from skfedfocal.privacy._secure._digits import N_DIGITS, from_digits
 from skfedfocal.privacy._secure._group import Found, size_of
+
+if TYPE_CHECKING:
+    from skfedfocal.privacy._plan import PrivateStep
 
 _N_SESSIONS = 2  # kept, as at the sites
 
@@ -111,24 +116,32 @@ class SecureGridEngine(GridEngine):
     ----------
     secure : SecureAggregation
         The terms.
+    step : PrivateStep or None
+        Whose noise sites share, as `share_noise` has it; all weigh 1 then.
     """
 
     way = "at their sites, under secure sums"
 
     secure: SecureAggregation = field(default_factory=SecureAggregation)
+    step: PrivateStep | None = None
     _sessions: dict[bytes, Session] = field(default_factory=dict, init=False)
     # Of the protocol. Sites answer no round twice, also where the server has begun anew.
     _n_rounds: int = field(default_factory=time.time_ns, init=False)
+
+    def share_noise(self, step: PrivateStep, seed: int) -> None:
+        """Have sites clip and add their shares of the noise; a seed is that of the plan."""
+        self.step = step
 
     def train(self, task: Task) -> Iterator[Updates | Failure]:
         """Train the cohort and yield one sum, whose `clients` are the sites that are in it."""
         if len(task.cohort) == 0:
             return
         number = task.round + 1
-        encoding = encoding_of(self.secure, self.sizes, task)
+        encoding = encoding_of(self.secure, self.sizes, task, self.step)
         common = {**self.task, "round": task.round, "wants_recall": False}
         common["plan"] = write_plan(task.plan)
-        context = context_of("train", task, encoding)
+        common["step"] = None if self.step is None else self.step.to_plain()
+        context = context_of(about_training(self.step), task, encoding)
         wanted = Wanted(TRAIN, number, common, task, encoding, context)
         try:
             found, _ = self._sum(task.cohort, wanted)
@@ -157,7 +170,7 @@ class SecureGridEngine(GridEngine):
         clients = np.arange(len(self.sites)) if clients is None else clients
         plan = None if model is None else write_plan(model.plan)
         common = {**self.task, "query": query, "plan": plan}
-        wanted = Wanted(ASK, 0, common, model, None, context_of(type(query).__name__, model))
+        wanted = Wanted(ASK, 0, common, model, None, context_of(about_query(query), model))
         try:
             found, shape = self._sum(clients, wanted)
         except SecureSumError as error:
@@ -194,7 +207,7 @@ class SecureGridEngine(GridEngine):
             self.asked.down += size_of(session.told.get(k, {}))
             task = {**self._told(k, wanted.common), "secure": secure}
             requests[k] = RecordDict({**more, "task": write_facts(task)})
-        replies = self._exchange(requests, wanted.kind, wanted.missing)
+        replies = self._exchange(requests, wanted.kind, wanted.missing, wanted.model)
         shape = self._take_in(session, replies, round_id, wanted)
         session.sound -= wanted.missing.keys()
         if wanted.missing and wanted.kind != TRAIN:  # the sum over the others would be no answer
@@ -306,12 +319,18 @@ class SecureGridEngine(GridEngine):
         }
 
     def _exchange(
-        self, requests: Mapping[int, RecordDict], kind: str, reasons: dict[int, str]
+        self,
+        requests: Mapping[int, RecordDict],
+        kind: str,
+        reasons: dict[int, str],
+        model: Model | None = None,
     ) -> dict[int, RecordDict]:
         """Replies by number of the site."""
         nodes = {self.sites[k].node: k for k in requests}
         contents = {self.sites[k].node: content for k, content in requests.items()}
         replies, failures = exchange(self.grid, contents, kind, self.timeout)
+        if model is not None and model.plan.private is not None:
+            self._check_none_raised(failures)
         reasons |= {nodes[node]: failure.reason for node, failure in failures.items()}
         return {nodes[node]: content for node, content in replies.items()}
 

@@ -10,8 +10,16 @@ from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from skfedfocal.engines import Model, Updates
-from skfedfocal.engines._secure import Integers, context_of, digits, n_words, words
-from skfedfocal.flower._messages import read_facts, write_facts, write_masked
+from skfedfocal.engines._secure import (
+    Integers,
+    about_query,
+    about_training,
+    context_of,
+    digits,
+    n_words,
+    words,
+)
+from skfedfocal.flower._messages import read_facts, read_step, write_facts, write_masked
 from skfedfocal.privacy import SecureAggregation
 from skfedfocal.privacy._secure import Encoding, SecureSumError, SessionClient
 from skfedfocal.privacy._secure._digits import N_DIGITS
@@ -46,7 +54,7 @@ def train(state: RecordDict, task: Mapping[str, Any], model: Model, updates: Upd
         delta = updates.deltas[0].cpu().numpy()
         own = words(delta, float(updates.weights[0]), updates.objective[0], encoding)
     size = n_words(model.theta.numel())
-    about = context_of("train", model, encoding)
+    about = context_of(about_training(read_step(task.get("step"))), model, encoding)
     return _masked(state, task, own, size, about, (model.theta.numel(),))
 
 
@@ -54,7 +62,7 @@ def answer(
     state: RecordDict, task: Mapping[str, Any], model: Model | None, found: NDArray[np.float64]
 ) -> RecordDict:
     """Masked: the answer to a question."""
-    about = context_of(type(task["query"]).__name__, model)
+    about = context_of(about_query(task["query"]), model)
     return _masked(state, task, digits(found), found.size * N_DIGITS, about, found.shape)
 
 
@@ -66,6 +74,13 @@ def unmask(state: RecordDict, task: Mapping[str, Any]) -> RecordDict:
     finally:  # whatever came of it, it is answered once
         _keep(state, kept, task, client)
     return RecordDict({"facts": write_facts(told)})
+
+
+def cohort_size(state: RecordDict, secure: Mapping[str, Any]) -> int:
+    """Clients that mask with this one: of the cohort that it joins, or has joined."""
+    if secure["join"] is not None:
+        return len(set(secure["join"]["ids"]))
+    return _client(state, secure).cohort_size
 
 
 def _masked(

@@ -103,7 +103,8 @@ def federate(
         How many sites there are, or their names: training begins when all are there. None is
         whoever is there when `min_clients` are.
     classes : array-like of shape (n_classes,) or None, default=None
-        All labels there may be; a site with others is an error. None is what the sites have.
+        All labels there may be; a site with others is an error. None is what the sites have, which
+        a training with `privacy` that does not trust the server must not ask.
     min_clients : int, default=2
         Sites without which training does not begin. Rounds need as many good replies, or as the
         estimator's own `min_clients` says where that is more.
@@ -113,7 +114,8 @@ def federate(
         Seconds to wait for the sites to come.
     checkpoint : str, path-like or None, default=None
         A file written after each round. If it is there already, training goes on from it, to the
-        same bits as without interruption; one of other parameters or sites is refused.
+        same bits as without interruption; one of other parameters or sites is refused. With
+        `privacy` before each round as well, with the ledger.
 
     Returns
     -------

@@ -108,10 +108,20 @@ def train(
     asked = Task(theta, plan, number, int(task["round"]), bool(task["wants_recall"]))
     plan.loss.check_params()
     with one_thread():
-        (reply,) = _engine(rows, task, theta, module).train(asked)
+        engine = _engine(rows, task, theta, module)
+        if plan.private is not None and not engine.clips_rows:
+            raise TypeError("What one row does cannot be bounded in this module.")
+        (reply,) = engine.train(asked)
     if isinstance(reply, Failure):
         raise reply.error or RuntimeError(reply.reason)
     return reply
+
+
+def clips_rows(task: Mapping[str, Any], theta: Tensor, module: Any) -> bool:
+    """Whether an engine can bound the influence of single rows: as a site would find, of zeros."""
+    zeros, labels = np.zeros((2, *task["row_shape"])), task["classes"][:2]
+    rows = SiteRows(zeros, labels, None, None, [])
+    return _engine(rows, {**task, "number": 0}, theta, module).clips_rows
 
 
 def _engine(rows: SiteRows, task: Mapping[str, Any], theta: Tensor, module: Any) -> Engine:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ def load_table(config: Config) -> tuple[Any, ...]:
     sample_weight : ndarray of shape (n_rows,) or None
         The weights, if any.
 
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or is no such table; names it.
+    OSError
+        If there is no such file, or it may not be read.
+
     Examples
     --------
     >>> import tempfile
@@ -60,24 +68,38 @@ def load_table(config: Config) -> tuple[Any, ...]:
     target, weight = str(config.get("target", "target")), config.get("weight")
     marks = _MARKS | frozenset(str(config.get("missing", "")).split())
     kind = path.suffix.lower()
-    if kind == ".npz":
-        with np.load(path, allow_pickle=False) as stored:
-            return stored["X"], stored["y"], stored.get("sample_weight")
-    if kind == ".csv":
-        names, column = _read_csv(path, marks)
-    elif kind == ".parquet":
-        names, column = _read_parquet(path)
-    else:
+    if kind not in (".npz", ".csv", ".parquet"):
         raise ValueError(f"data-path must be a .csv, .parquet or .npz file; got {path.name!r}.")
+    with _named(path):
+        if kind == ".npz":
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                return stored["X"], stored["y"], stored.get("sample_weight")
+        names, column = _read_csv(path, marks) if kind == ".csv" else _read_parquet(path)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path.name} has more than one column called {twice}.")
     for wanted in [target] if weight is None else [target, str(weight)]:
         if wanted not in names:
             raise ValueError(f"{path.name} has no column {wanted!r}; it has {names}.")
     features = [name for name in names if name not in (target, weight)]
-    X = Table([column(name) for name in features], features)
-    y = _complete(column(target), target, path)
-    return X, y, None if weight is None else _complete(column(str(weight)), str(weight), path)
+    with _named(path):
+        X = Table([column(name) for name in features], features)
+        y = _complete(column(target), target, path)
+        return X, y, None if weight is None else _complete(column(str(weight)), str(weight), path)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """One type of exception for whatever is wrong with a file's content, with the file's name."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, IsADirectoryError, ImportError):
+        raise
+    except Exception as error:
+        if type(error) is ValueError and path.name in str(error):
+            raise
+        raise ValueError(
+            f"{path.name} cannot be read as a table: {type(error).__name__}: {error}"
+        ) from error
 
 
 def config_of(config: Config, table: str | None) -> dict[str, Any]:
@@ -138,7 +160,10 @@ def _complete(column: NDArray[Any], name: str, path: Path) -> NDArray[Any]:
 
 def _read_csv(path: Path, marks: frozenset[str]) -> tuple[list[str], Column]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *lines = csv.reader(file)
+        lines = list(csv.reader(file))
+    if not lines:
+        raise ValueError(f"{path.name} is empty.")
+    header, *lines = lines
     names = [name.strip() for name in header]
     lines = [line for line in lines if line]
     for i, line in enumerate(lines, 2):

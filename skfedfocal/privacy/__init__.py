@@ -7,6 +7,7 @@ from skfedfocal.privacy._aggregation import SecureAggregation
 
 if TYPE_CHECKING:
     from skfedfocal.privacy._audit import AuditResult, audit, audit_membership
+    from skfedfocal.privacy._budget import PrivacyBudget
     from skfedfocal.privacy._calibration import calibrate
     from skfedfocal.privacy._canaries import Canaries
     from skfedfocal.privacy._client_level import ClientLevelDP
@@ -22,6 +23,7 @@ __all__ = [
     "ExampleLevelDP",
     "Ledger",
     "NoiseSource",
+    "PrivacyBudget",
     "SecureAggregation",
     "advantage",
     "attack_success",
@@ -37,6 +39,7 @@ _HOMES = {
     "ExampleLevelDP": "_example_level",
     "Ledger": "_ledger",
     "NoiseSource": "_noise",
+    "PrivacyBudget": "_budget",
     "advantage": "_tradeoff",
     "attack_success": "_tradeoff",
     "audit": "_audit",

@@ -91,8 +91,6 @@ def refusals(
         refused[weights if counts[0] == _COUNTED else named("loss")] = (
             "it takes label counts, of which counts_noise=None releases none; set counts_noise"
         )
-    if getattr(mechanism, "clip_norm", None) == "adaptive":
-        refused["clip_norm='adaptive'"] = "no training steers it yet; set a number"
     if settings.secure_aggregation is not False and (remedy := _of_secure_sums(mechanism)):
         refused[named("secure_aggregation")] = remedy
     if by_client and settings.min_clients > 1:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from skfedfocal.privacy._accounting import Event
+from skfedfocal.privacy._clipping import adapted_clip_norm
 from skfedfocal.privacy._ledger import Ledger
 from skfedfocal.privacy._noise import NoiseSource
 
@@ -68,9 +69,35 @@ class PrivateStep:
         """Return the norm that gradients or updates are clipped to."""
         return self.total.bound
 
+    @property
+    def noise_multiplier(self) -> float:
+        """Return what one client's noise is to all that it adds it to, taken together."""
+        sums = [self.total] if self.within is None else [self.total, self.within]
+        if any(one.client_noise == 0 for one in sums):
+            return 0.0
+        return float(sum((one.bound / one.client_noise) ** 2 for one in sums) ** -0.5)
+
     def clipped_at(self, clip_norm: float) -> PrivateStep:
         """Return the same step with another clip norm, and noise in proportion."""
         return replace(self, total=self.total.rescaled(clip_norm))
+
+    def after_count(self, noisy_count: float) -> PrivateStep:
+        """Return the step of the next round, whose clip norm follows the quantile.
+
+        Parameters
+        ----------
+        noisy_count : float
+            Sum of the clients' half votes, as `within` has it.
+
+        Returns
+        -------
+        step : PrivateStep
+            With noise in proportion.
+        """
+        assert self.quantile is not None
+        return self.clipped_at(
+            adapted_clip_norm(self.clip_norm, noisy_count, self.denominator, self.quantile)
+        )
 
     def source(self, seed: int, *counters: int) -> NoiseSource:
         """Return a source of noise, which heeds the seed only where that was asked for."""

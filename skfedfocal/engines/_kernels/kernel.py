@@ -106,14 +106,19 @@ class Kernel(ABC):
         round_: int,
         plan: LocalPlan,
     ) -> NDArray[np.float64]:
-        """Local epochs of models stacked by parameter (m, *shape), in place; mean losses (m,)."""
+        """Local epochs of models stacked by parameter (m, *shape), in place; mean losses (m,).
+
+        Where they started from is one model of (*shape) for all, or one for each.
+        """
+        each = start[0].ndim == stacks[0].ndim
         momenta = [torch.zeros_like(s) for s in stacks] if plan.momentum else []
         losses = torch.zeros(len(stacks[0]), dtype=start[0].dtype, device=start[0].device)
         self.begin(plan, round_, rows.block.members)
         for batch in rows.batches(self.memory):
             k = len(batch.y)
+            began = [s[:k] for s in start] if each else start
             losses[:k] += self.step(
-                [s[:k] for s in stacks], batch, [b[:k] for b in momenta], start, plan
+                [s[:k] for s in stacks], batch, [b[:k] for b in momenta], began, plan
             )
         return losses.cpu().numpy().astype(np.float64) / rows.n_batches(plan)
 

@@ -157,6 +157,11 @@ class Member:
         return cohort
 
     @property
+    def cohort_size(self) -> int:
+        """Clients of the cohort that this one has joined."""
+        return len(self._cohort.ids)
+
+    @property
     def _cohort(self) -> Cohort:
         if self._cohort_cache is None:
             kept = self._kept

@@ -1,10 +1,10 @@
-"""The whole job's preparation and training, of messy tables: over sites as in one process."""
+"""Preparation, training and evaluation of messy tables: over sites as in one process."""
 
 import runpy
 from pathlib import Path
 
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.pipeline import make_pipeline
@@ -14,6 +14,8 @@ pytest.importorskip("flwr")
 from skfedfocal import ClientColumn, FedFocalClassifier
 from skfedfocal.datasets import load_clients
 from skfedfocal.flower import SimulatedSites, federate
+from skfedfocal.flower import evaluate as evaluate_sites
+from skfedfocal.metrics import evaluate
 from skfedfocal.preprocessing import (
     FederatedOneHotEncoder,
     FederatedSimpleImputer,
@@ -42,3 +44,6 @@ def test_messy_tables_over_sites(tmp_path):
     theirs = ClientColumn(pipeline, "hospital").fit(X.assign(hospital=here), y).estimator_
     assert_array_equal(ours[-1].theta_, theirs[-1].theta_)
     assert_array_equal(ours.predict_proba(X), theirs.predict_proba(X))
+    judged = evaluate_sites(SimulatedSites(sites), ours, min_rows=1)
+    # Probabilities of rows in other blocks may differ in their last bit.
+    assert_allclose(judged.sums, evaluate(theirs, X, y, here).sums, rtol=1e-6)

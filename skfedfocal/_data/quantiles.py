@@ -67,7 +67,7 @@ def column_quantiles(
     place = np.asarray(shares)[:, None] * np.maximum(n - 1, 0)
     below = np.floor(place)
     ranks = np.concatenate([below, np.minimum(below + 1, np.maximum(n - 1, 0))]) + 1
-    n_parts = _bounded_parts(ranks) if are_many else _PARTS
+    n_parts = _FEWEST_PARTS if are_many else _PARTS  # fewer numbers in all, in more questions
     low, high = np.split((yield from _order_statistics(ranks, n_parts)), 2)
     share = place - below
     # From the nearer end, as numpy does.
@@ -86,13 +86,9 @@ def column_cuts(n_bins: int) -> Generator[Query, Array, Array]:
     # In whole numbers: a share times a number of rows may be a little less than the number it is.
     last = np.maximum(np.rint(n).astype(np.int64) - 1, 0)
     ranks = np.arange(n_bins + 1)[:, None] * last // n_bins + 1
-    found = yield from _order_statistics(ranks.astype(np.float64), _bounded_parts(ranks))
+    n_parts = min(_PARTS, max(_FEWEST_PARTS, _ANSWER_VALUES // ranks.size))
+    found = yield from _order_statistics(ranks.astype(np.float64), n_parts)
     return np.where(n > 0, found, np.nan)
-
-
-def _bounded_parts(ranks: NDArray[Any]) -> int:
-    """Into how many parts a question splits, so that its answer is not too large."""
-    return min(_PARTS, max(_FEWEST_PARTS, _ANSWER_VALUES // ranks.size))
 
 
 def _order_statistics(ranks: Array, n_parts: int = _PARTS) -> Generator[Query, Array, Array]:

@@ -18,9 +18,9 @@ from skfedfocal.preprocessing._ask import About, FittedByQuestions, Learning
 class FederatedQuantileTransformer(FittedByQuestions, QuantileTransformer):
     r"""Give columns a uniform or normal law, by their common quantiles, from counts alone.
 
-    Clients are asked how many of their rows lie at or below each of some thresholds, some nine
-    times for few quantiles and up to 17 times for many, with thresholds between what the last sums
-    have left possible. The quantiles are then those of all rows together, so that the result is
+    Clients are asked how many of their rows lie at or below each of some thresholds, 17 times, with
+    thresholds between what the last sums have left possible. The quantiles are then those of all
+    rows together, so that the result is
     what `sklearn.preprocessing.QuantileTransformer` finds on them with ``subsample=None``. NaN is
     no value: it counts nowhere, and stays NaN.
 

@@ -175,8 +175,10 @@ def test_kills_at_random_moments(example, up, tables, capsys):
         while status != "finished:completed":
             run = up.submit(wait=False)
             if seen.total() < N_KILLS:
-                time.sleep(rng.uniform(0, 25))
                 victim = str(rng.choice(VICTIMS))
+                target = min(rounds(up) + int(rng.integers(3)), 4)
+                up.wait_until(lambda target=target: rounds(up) >= target, "more rounds", 300)
+                time.sleep(rng.uniform(0, 8))
                 if kill(example, up, victim):
                     # A server app that was killed is submitted anew at once, as its user would.
                     status = "submitted anew" if victim == "flwr-serverapp" else ended(up, run)

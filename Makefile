@@ -59,7 +59,7 @@ coverage: $(VENV)/.dev $(FLOWER)/.test ## lines and branches that the tests reac
 soak: $(VENV)/.dev ## the slow and the large tests, one after the other
 	MPLBACKEND=Agg $(PY) -m pytest -m soak $(ARGS)
 
-soak-flower: $(FLOWER)/.test ## a thousand simulated sites, of which some fail in every round
+soak-flower: $(FLOWER)/.test ## a thousand simulated sites; and real servers and sites, killed during trainings
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m soak tests/test_flower*.py $(ARGS)
 
 fuzz: $(VENV)/.dev ## random federations and tools, and damaged files, for a while; ARGS="--seconds 3600"

@@ -17,6 +17,7 @@ pytest.importorskip("flwr")
 pytest.importorskip("pandas")
 
 import httpx
+from real_sites import everyone, import_example, servers
 
 from skfedfocal import load_model
 from skfedfocal._plain import read_plain
@@ -27,33 +28,17 @@ pytestmark = [
     pytest.mark.flower,
     pytest.mark.skipif(os.name != "posix", reason="the example's processes are for POSIX systems"),
 ]
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "hospitals"
 
 
 @pytest.fixture(scope="module")
 def example():
-    """The example's own module."""
-    if not EXAMPLE.exists():
-        pytest.skip("the examples are not beside the tests")
-    sys.path.insert(0, str(EXAMPLE))
-    try:
-        import hospitals
-
-        yield hospitals
-    finally:
-        sys.path.remove(str(EXAMPLE))
+    return import_example()
 
 
 @pytest.fixture(scope="module")
-def up(example, tmp_path_factory):
-    """Everything running; stopped by its own number when the tests are over."""
-    hospitals = example.Hospitals(tmp_path_factory.mktemp("hospitals"))
-    try:
-        hospitals.up()
+def up(tmp_path_factory):
+    with servers(tmp_path_factory.mktemp("hospitals")) as hospitals:
         yield hospitals
-    finally:
-        hospitals.down()
-        assert hospitals.running() == []
 
 
 def log_of(hospitals, name):
@@ -160,9 +145,7 @@ def test_training_equals_the_fit_in_one_place_and_outlives_a_site(example, up):
 
 def test_sites_come_back_after_the_superlink_was_away(example, up):
     """Longer than a few seconds, after which they would give up if the proxy answered 500."""
-    for name in set(example.SITES) - set(up.running()):  # one that a test has stopped
-        up.start_site(name)
-    up.wait_until(lambda: len(up.online()) == len(example.SITES), "all sites", 120)
+    everyone(up, example.SITES)  # also one that a test has stopped
     up.stop("superlink")
     address = f"https://127.0.0.1:{up.ports['proxy']}/v1/fleet/pull"
     trusted = ssl.create_default_context(cafile=up.keys / "ca.crt")
@@ -187,9 +170,7 @@ def test_secure_sums_keep_their_state_from_message_to_message(example, up):
         return made.set_params(secure_aggregation=True, class_weight=None, learning_rate=1e-5)
 
     (up.folder / "checkpoint.skf").unlink(missing_ok=True)  # of another training
-    for name in set(example.SITES) - set(up.running()):  # one that a test has stopped
-        up.start_site(name)
-    up.wait_until(lambda: len(up.online()) == len(example.SITES), "all sites", 120)
+    everyone(up, example.SITES)  # also one that a test has stopped
     figures, options = up.folder / "evaluation.json", {"min_rows": 1, "n_bins": 20}
     up.export(estimator(), timeout=150.0, evaluated="sums", evaluate_to=figures, evaluation=options)
     up.submit()

@@ -265,12 +265,12 @@ class Hospitals:
         for name in reversed(list(self._noted())):
             self.stop(name)
 
-    def wait_until(self, done, what: str, seconds: float) -> None:
+    def wait_until(self, done, what: str, seconds: float, pause: float = 0.5) -> None:
         deadline = time.monotonic() + seconds
         while not done():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Waited {seconds:g} s for {what}; see {self.folder}/logs.")
-            time.sleep(0.5)
+            time.sleep(pause)
 
     def wait_for_port(self, name: str) -> None:
         def answers() -> bool:

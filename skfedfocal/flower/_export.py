@@ -221,8 +221,8 @@ def submit(
     Raises
     ------
     RuntimeError
-        If the SuperLink does not take the run, or the run ends otherwise than well; with the end
-        of its log.
+        If the SuperLink does not take the run, or the run ends otherwise than well; with Flower's
+        reason and the end of the run's log.
     TimeoutError
         If it has not ended in time.
 
@@ -243,6 +243,7 @@ def submit(
     while True:
         listed = _flwr("list", superlink, "--run-id", str(run_id), "--format", "json")
         status = str(listed["runs"][0]["status"])
+        why = listed["runs"][0].get("status-details", "")
         if status.startswith("finished"):
             break
         if deadline is not None and time.monotonic() > deadline:
@@ -250,7 +251,9 @@ def submit(
         time.sleep(5)  # each question is a process of some CPU-seconds
     if status != "finished:completed":
         log = _command("log", str(run_id), superlink, "--show").stdout
-        raise RuntimeError(f"Run {run_id} ended as {status}.\n{log[-2000:]}")
+        # All there is of a server app that was killed: its log says nothing.
+        why = "" if why in ("", "N/A") else f" ({why})"
+        raise RuntimeError(f"Run {run_id} ended as {status}{why}.\n{log[-2000:]}")
     return run_id
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from skfedfocal._estimators.client_column import ClientColumn
     from skfedfocal._estimators.files import load_model, save_model
     from skfedfocal._estimators.personalized import PersonalizedClassifier
+    from skfedfocal._estimators.trusted import trusted_types
     from skfedfocal._show_versions import show_versions
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "save_model",
     "shard_partition",
     "show_versions",
+    "trusted_types",
 ]
 
 # What needs more of scikit-learn is imported when it is asked for: sites do without.
@@ -47,6 +49,7 @@ _LATER = {
     "load_model": "_estimators.files",
     "save_model": "_estimators.files",
     "show_versions": "_show_versions",
+    "trusted_types": "_estimators.trusted",
 }
 
 

@@ -8,16 +8,31 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skfedfocal import FederatedClassifier, FedFocalClassifier, load_model, save_model
+from skfedfocal import (
+    ClientColumn,
+    FederatedClassifier,
+    FedFocalClassifier,
+    FedFocalClassifierCV,
+    load_model,
+    save_model,
+    trusted_types,
+)
 from skfedfocal._component import Component
 from skfedfocal.losses import FocalLoss
-from skfedfocal.preprocessing import FederatedStandardScaler
+from skfedfocal.preprocessing import (
+    FederatedMinMaxScaler,
+    FederatedSimpleImputer,
+    FederatedStandardScaler,
+)
 from skfedfocal.strategies import FedProx
 
 SMALL = {"hidden_layer_sizes": (8,), "n_rounds": 2, "random_state": 0, "warm_start": True}
@@ -165,9 +180,28 @@ def test_skops_round_trip(estimator, data):
     parts = [estimator, *(v for v in estimator.get_params().values() if hasattr(v, "get_params"))]
     parts.append(fitted[-1].loss_)
     assert set(untrusted) == {f"{type(part).__module__}.{type(part).__name__}" for part in parts}
-    found = skops.loads(written, trusted=untrusted)
+    assert set(untrusted) <= set(trusted_types())
+    found = skops.loads(written, trusted=trusted_types())
     assert_same_estimator(found[-1], fitted[-1], fitted[0].transform(X))
     np.testing.assert_array_equal(found.predict_proba(X), fitted.predict_proba(X))
+
+
+@pytest.mark.filterwarnings("ignore:The columns of X:UserWarning")
+def test_all_of_a_prepared_pipeline_is_trusted_by_name():
+    skops = pytest.importorskip("skops.io")
+    X, y = load_breast_cancer(return_X_y=True)
+    clients = np.arange(len(y)) % 3
+    X[::7, 0] = np.nan
+    numbers = make_pipeline(FederatedSimpleImputer(), FederatedStandardScaler())
+    columns = make_column_transformer((numbers, [0, 1, 2]), remainder=FederatedMinMaxScaler())
+    with config_context(enable_metadata_routing=True):
+        inner = make_pipeline(columns, FedFocalClassifierCV((4,), gammas=(1.0, 0.0), n_rounds=2))
+        model = ClientColumn(inner, column=-1).fit(np.column_stack([X, clients]), y)
+    raw = FedFocalClassifier((4,), n_rounds=2, numeric_encoding="piecewise_linear")
+    raw.fit(np.nan_to_num(X), y, clients=clients)
+    for fitted, rows in ((model, X), (raw, np.nan_to_num(X))):
+        found = skops.loads(skops.dumps(fitted), trusted=trusted_types())
+        np.testing.assert_array_equal(found.predict_proba(rows), fitted.predict_proba(rows))
 
 
 @every

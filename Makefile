@@ -34,7 +34,7 @@ test-flower: $(FLOWER)/.test ## the tests of skfedfocal.flower, also with real F
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m "flower and not soak" tests/test_flower*.py
 
 test-tools: $(TOOLS)/.test ## the tests in other packages: skore, mapie, imbalanced-learn, fairlearn, skrub, MLflow, TensorBoard; ONNX
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(TOOLS)/bin/python -m pytest -n 2 tests/tools tests/test_tools_page.py "tests/test_site.py::test_snippets_run_by_themselves_and_print_what_is_shown[guide/trackers.md]"
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(TOOLS)/bin/python -m pytest -n 2 tests/tools tests/exports tests/test_tools_page.py "tests/test_site.py::test_snippets_run_by_themselves_and_print_what_is_shown[guide/trackers.md]"
 
 test-oldest: $(OLDEST)/.test ## the tests on the oldest numpy, scipy and scikit-learn at once; torch as pinned
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(OLDEST)/bin/python -m pytest -n 2 $(ARGS)

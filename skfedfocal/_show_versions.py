@@ -10,7 +10,10 @@ import torch
 from skfedfocal._version import __version__
 
 _NEEDED = ("numpy", "scipy", "scikit-learn", "torch")
-_EXTRAS = ("matplotlib", "flwr", "cryptography", "dp-accounting", "pandas", "polars")
+_EXTRAS = (
+    *("matplotlib", "flwr", "cryptography", "dp-accounting", "pandas", "polars"),
+    *("skl2onnx", "onnxscript", "onnxruntime"),
+)
 
 
 def show_versions() -> None:

@@ -41,7 +41,7 @@ def test_example(example):
         for extra in PRIVACY:
             pytest.importorskip(extra)
     if example.name.startswith("skfedfocal.onnx"):
-        pytest.importorskip("skl2onnx")  # tests/tools runs these
+        pytest.importorskip("skl2onnx")  # tests/exports runs these
     report = []
     runner = doctest.DocTestRunner(optionflags=OPTIONS)
     results = runner.run(example, out=report.append)

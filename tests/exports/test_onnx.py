@@ -4,10 +4,8 @@ import doctest
 import importlib
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 import pytest
-import skl2onnx
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +17,12 @@ from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.model_selection import TunedThresholdClassifierCV as TunedThreshold
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import nn
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("skl2onnx")
+
+import onnxruntime
+import skl2onnx
 
 from skfedfocal import (
     ClientColumn,

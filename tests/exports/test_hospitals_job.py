@@ -23,6 +23,8 @@ def folder(tmp_path_factory):
 
 
 def test_the_job_is_done(folder, capsys, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("skl2onnx")
     monkeypatch.setattr(sys, "argv", ["hospitals_job.py", str(folder), "ill"])
     done = runpy.run_path(str(EXAMPLES / "hospitals_job.py"))
     said = capsys.readouterr().out

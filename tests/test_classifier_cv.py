@@ -301,6 +301,7 @@ def test_race_ends_with_one_candidate():
         left = [n_candidates, *(n for _, n in stages)]
         assert all(b == (a + 1) // 2 for a, b in pairwise(left))
         assert sum(n for n, _ in stages) < 100
+        assert {n for n, _ in race(n_candidates, 1)} == {1}  # no stage is empty, nor longer
 
 
 def test_folds_are_even_on_each_client_and_in_each_class():

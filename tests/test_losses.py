@@ -20,6 +20,7 @@ from skfedfocal.losses import (
     LOSSES,
     CrossEntropyLoss,
     FocalLoss,
+    LDAMLoss,
     LogitAdjustedLoss,
     Loss,
 )
@@ -630,3 +631,18 @@ def test_logit_adjustment_adds_the_logarithm_of_the_class_prior(tau):
     missing = torch.tensor([0.0, 3.5], dtype=torch.float64)  # as if it had half a row
     found = LogitAdjustedLoss().constants(missing).exp()
     torch.testing.assert_close(found, torch.tensor([0.125, 0.875], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("max_margin", "scale"), [(0.5, 30.0), (1.0, 2.0)])
+def test_ldam_takes_the_published_margins_off_the_label(max_margin, scale):
+    """In proportion to ``n_c ** -0.25``, the largest for the rarest class."""
+    counts = torch.tensor([1.0, 16.0, 81.0], dtype=torch.float64)
+    margins = max_margin * torch.tensor([1.0, 1 / 2, 1 / 3], dtype=torch.float64)
+    logits = torch.randn(6, 3, dtype=torch.float64, generator=torch.manual_seed(0))
+    y = torch.tensor([0, 1, 2, 2, 1, 0])
+    moved = logits.clone()
+    moved[torch.arange(6), y] -= margins[y]
+    loss = LDAMLoss(max_margin, scale)
+    torch.testing.assert_close(
+        loss(logits, y, loss.constants(counts)), cross_entropy(scale * moved, y, reduction="none")
+    )

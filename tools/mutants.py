@@ -219,12 +219,11 @@ def main() -> None:
     every = {name: (path, *made) for path in files for name, made in mutants(path).items()}
     number = min(args.number, len(every))
     names = args.only or random.Random(args.seed).sample(sorted(every), number)
-    n_survived, sound = 0, set()
+    n_survived, sound, more = 0, set(), [f"tests/test_{c}.py" for c in WIDE]
     for i, name in enumerate(names, 1):
         path, place, change, text = every[name]
         cover = next(tests for part, tests in COVER.items() if name.startswith(part))
         tests = [f"tests/test_{c}.py" for c in cover]
-        more = [f"tests/test_{c}.py" for c in WIDE if c not in cover]
         for some in (tests, more):
             if tuple(some) in sound:  # else all would be taken for killed
                 continue

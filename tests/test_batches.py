@@ -4,12 +4,17 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from skfedfocal._data.blocks import poisson_schedule, schedule
+from skfedfocal._data.clients import ClientLayout
+from skfedfocal._data.memory import Memory
+from skfedfocal._data.rows import FederatedRows
 from skfedfocal._random import shuffled_places
+from skfedfocal.engines._batches import BlockRows
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 seeds = st.integers(0, 2**31 - 2)
@@ -298,3 +303,20 @@ def test_steps_that_take_rows_by_chance_take_those_that_were_drawn(
                 found.setdefault(int(k), []).append(sorted(places[i][real[i]].tolist()))
     assert sorted(found) == list(range(len(sizes)))
     assert found == drawn
+
+
+@pytest.mark.parametrize("n_values", [1, 40, 1 << 17])
+def test_features_fetched_for_several_steps_are_those_of_each(monkeypatch, n_values):
+    monkeypatch.setattr("skfedfocal.engines._batches._SEGMENT_VALUES", n_values)
+    sizes = [9, 4, 14, 6]
+    X = np.arange(99.0, dtype=np.float32).reshape(33, 3)
+    layout = ClientLayout(np.arange(4), layout_of(sizes), np.arange(33))
+    rows = FederatedRows(X, np.arange(33) % 2, None, layout, 2, torch.float32, torch.device("cpu"))
+    for block in blocks_of(range(4), sizes, batch_size=5, block_size=3):
+        of_block = BlockRows(block, rows, None, None, torch.zeros(1))
+        n_seen = 0
+        for step, batch in enumerate(of_block.batches(Memory())):  # whose memory is used again
+            places = block.places[block.start[step] : block.start[step + 1]]
+            np.testing.assert_array_equal(batch.x.reshape(-1, 3), X[places])
+            n_seen += 1
+        assert n_seen == block.n_steps

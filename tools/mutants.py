@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "skfedfocal"
-ROUNDS = ["rounds", "early_stopping", "traffic", "partial_fit", "checkpoint"]
+ROUNDS = ["rounds", "cohorts", "early_stopping", "traffic", "partial_fit", "checkpoint"]
 # What covers what, the quick ones first; the first part of a path that fits counts.
 COVER = {
     "losses/": ["losses", "check_loss"],

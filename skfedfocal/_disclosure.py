@@ -22,6 +22,7 @@ COUNTS_BELOW = "rows with values below thresholds, summed over the clients"
 VALUE_COUNTS = "rows by value of a column, summed over the clients"
 CATEGORIES = "values of columns and rows by value, summed over the clients"
 HITS = "hits and rows by class, summed over the clients"
+HITS_OF_ONE = "rows by class that one of two models alone gets right, summed over the clients"
 PREDICTIONS = "predictions, losses and histograms of scores by class, summed over the clients"
 OWN_FIGURES = "predictions, losses and histograms of scores by class of each client that allows it"
 
@@ -38,6 +39,7 @@ FACTS = frozenset(
         VALUE_COUNTS,
         CATEGORIES,
         HITS,
+        HITS_OF_ONE,
         PREDICTIONS,
         OWN_FIGURES,
     }

@@ -18,7 +18,7 @@ from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._local import LocalPlan
 from skfedfocal._training.folds import stratified_folds
-from skfedfocal._training.search import Run, balanced_accuracy, race
+from skfedfocal._training.search import Run, balanced_accuracy, race, right
 from skfedfocal._training.standing import clearly_better
 from skfedfocal.engines import LoopEngine
 from skfedfocal.losses import CrossEntropyLoss
@@ -145,14 +145,15 @@ def test_variance_of_a_lead_is_that_of_rows_drawn_anew(agreement):
     ]
     leads, variances = [], []
     for _ in range(400):
-        right = rng.random((2, len(y))) < np.repeat(recalls, counts)
-        right[1] = np.where(rng.random(len(y)) < agreement, right[0], right[1])
-        found = np.where(right, y, (y + 1) % 3)
+        hits = rng.random((2, len(y))) < np.repeat(recalls, counts)
+        hits[1] = np.where(rng.random(len(y)) < agreement, hits[0], hits[1])
+        found = np.where(hits, y, (y + 1) % 3)
         X = np.concatenate([np.eye(3, dtype=np.float32)[one] for one in found], axis=1)
         rows = FederatedRows(X, y, None, layout, 3, torch.float32, torch.device("cpu"))
         many = SimpleNamespace(engines=[LoopEngine(module, rows)])
-        score, _ = balanced_accuracy(runs[0], runs[0], many, rows)
-        other, variance = balanced_accuracy(runs[1], runs[0], many, rows)
+        first = right(runs[0], many, rows)
+        score, _ = balanced_accuracy(runs[0], first, many, rows)
+        other, variance = balanced_accuracy(runs[1], first, many, rows)
         assert score == pytest.approx(balanced_accuracy_score(y, found[0]))
         assert other == pytest.approx(balanced_accuracy_score(y, found[1]))
         leads.append(other - score)

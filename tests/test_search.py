@@ -19,7 +19,7 @@ from skfedfocal._sklearn import InvalidParameterError
 from skfedfocal._training import standing
 from skfedfocal._training.assembly import Setup, assemble
 from skfedfocal._training.parts import resolve_parts
-from skfedfocal._training.search import Run, balanced_accuracy
+from skfedfocal._training.search import Run, balanced_accuracy, right
 from skfedfocal._training.state import TrainingState
 from skfedfocal.engines import ManyFederations, VectorizedEngine
 
@@ -168,6 +168,6 @@ def test_a_candidates_score_is_that_on_all_rows_held_out(n_classes):
     server = replace(server, theta=torch.from_numpy(clf.theta_))
     run = Run(0, 0, federation, TrainingState(server), population)
     many = SimpleNamespace(engines=[engine])
-    found, _ = balanced_accuracy(run, run, many, rows)
+    found, _ = balanced_accuracy(run, right(run, many, rows), many, rows)
     held_out, predicted = y[keep], clf.predict(X[keep])
     assert found == pytest.approx(balanced_accuracy_score(held_out, predicted))

@@ -231,6 +231,14 @@ def places_among(known: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     return places
 
 
+def codes_and_known(
+    classes: NDArray[Any], y: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Labels as numbers of the classes, which are sorted; and which labels are among them."""
+    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    return codes, classes[codes] == y
+
+
 def _in_parts(values: NDArray[Any]) -> list[NDArray[Any]]:
     """Views of so many rows at a time, that no temporary grows with all of them."""
     return [values[i : i + _ROWS_AT_A_TIME] for i in range(0, len(values), _ROWS_AT_A_TIME)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from numbers import Integral, Real
@@ -33,7 +34,7 @@ from skfedfocal._training.assembly import Setup, assemble
 from skfedfocal._training.checkpoint import Checkpoint
 from skfedfocal._training.folds import splits_of, wrong_cv
 from skfedfocal._training.parts import Parts, resolve_parts
-from skfedfocal._training.search import Run, balanced_accuracy, gamma_as_constant, race
+from skfedfocal._training.search import Run, balanced_accuracy, gamma_as_constant, race, right
 from skfedfocal._training.standing import Standing
 from skfedfocal._training.state import TrainingState
 from skfedfocal.engines import ENGINES, ManyFederations
@@ -356,8 +357,12 @@ class FedFocalClassifierCV(BaseFederatedClassifier):
                 begun.check(saved.search)
                 begun = saved.read(begun.resumed, saved.search)
 
-        def judge(run: Run, first: Run) -> tuple[float, float]:
-            return balanced_accuracy(run, first, many, held_out[run.fold])
+        def judge(runs: Sequence[Run]) -> list[tuple[float, float]]:
+            firsts = (run for run in runs if run.candidate == 0)
+            beside = {run.fold: right(run, many, held_out[run.fold]) for run in firsts}
+            return [
+                balanced_accuracy(run, beside[run.fold], many, held_out[run.fold]) for run in runs
+            ]
 
         standing = begun
         try:

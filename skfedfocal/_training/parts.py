@@ -28,7 +28,7 @@ from skfedfocal._disclosure import (
 from skfedfocal._focus import Focus
 from skfedfocal.aggregation import AGGREGATORS, Aggregator
 from skfedfocal.encodings import ENCODINGS, NumericEncoding, StandardIfUnscaled, resolve_encoding
-from skfedfocal.engines import Hits
+from skfedfocal.engines import HitsBeside
 from skfedfocal.losses import LOSSES, Loss
 from skfedfocal.privacy import SecureAggregation
 from skfedfocal.privacy._aggregation import resolve_secure
@@ -271,7 +271,7 @@ def disclosure_table() -> str:
         ("client_gamma=0", _UNFOCUSED),
         ("client_gamma > 0", _FOCUSED),
         ("early_stopping=True", _VALIDATED),
-        ("FedFocalClassifierCV", Hits.discloses),
+        ("FedFocalClassifierCV", HitsBeside.discloses),
         ("FederatedStandardScaler", ColumnSums.discloses),
         *((name, frozenset(facts)) for name, facts in _PREPROCESSING.items()),
         ("flower.evaluate", frozenset({PREDICTIONS})),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._training.assembly import Population
@@ -97,20 +98,26 @@ def gamma_as_constant(federation: Federation, loss: FocalLoss, n_classes: int) -
     return replace(federation, plan=replace(plan, loss=GammaAsConstant(), constants=constants))
 
 
+def right(run: Run, many: ManyFederations, held_out: FederatedRows) -> NDArray[np.bool_]:
+    """Which of the held-out rows the model of a run decides for rightly, by place."""
+    with torch.no_grad():
+        predict = many.engines[run.fold].logits(run.state.server.theta)
+        return right_rows(predict, held_out, run.federation.plan)
+
+
 def balanced_accuracy(
-    run: Run, first: Run, many: ManyFederations, held_out: FederatedRows
+    run: Run, beside: NDArray[np.bool_], many: ManyFederations, held_out: FederatedRows
 ) -> tuple[float, float]:
     """Balanced accuracy on the held-out rows of all clients, from sums over clients only.
 
-    With it comes the variance that chance gives to its lead over the first candidate's, row by row:
-    only rows that one of the two alone gets right make it uncertain.
+    With it comes the variance that chance gives to its lead over another candidate's, of which
+    `beside` says which rows are `right`: only rows that one of the two alone gets right make it
+    uncertain.
     """
-    logits = many.engines[run.fold].logits  # of one model at a time
     clients = np.flatnonzero(held_out.layout.sizes)
     with torch.no_grad():
-        predict = logits(first.state.server.theta)
-        query = HitsBeside(right_rows(predict, held_out, first.federation.plan))
-        predict = logits(run.state.server.theta)
+        predict = many.engines[run.fold].logits(run.state.server.theta)
+        query = HitsBeside(beside)
         found, _ = judge_each(query, predict, held_out, clients, run.federation.plan)
     found = found.sum(0)
     hits, others, unlike, counts = found[:, found[-1] > 0]

@@ -16,6 +16,7 @@ from skfedfocal.engines import ManyFederations
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Judge = Callable[[Sequence[Run]], Sequence[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Standing:
         stages: Sequence[tuple[int, int]],
         n_rounds: int,
         many: ManyFederations,
-        judge: Callable[[Run, Run], tuple[float, float]],
+        judge: Judge,
     ) -> Iterator[Standing]:
         """Go on to the end.
 
@@ -74,8 +75,8 @@ class Standing:
         many : ManyFederations
             Where runs train.
         judge : callable
-            From a run, and that of the first candidate on the same fold, to its score and the
-            variance that chance gives its lead.
+            From runs to the score of each, and the variance that chance gives its lead over the
+            first candidate on the same fold.
 
         Yields
         ------
@@ -93,20 +94,16 @@ class Standing:
                     standing = standing._judged(judge, n_left, n_rounds)
                 yield standing
 
-    def _judged(
-        self, judge: Callable[[Run, Run], tuple[float, float]], n_left: int, n_wanted: int
-    ) -> Standing:
+    def _judged(self, judge: Judge, n_left: int, n_wanted: int) -> Standing:
         scores, chance, n_rounds = self.scores.copy(), self.chance.copy(), self.n_rounds.copy()
-        firsts = {run.fold: run for run in self.runs if run.candidate == 0}
-        for run in self.runs:
-            place = run.candidate, run.fold
-            scores[place], chance[place] = judge(run, firsts[run.fold])
+        for run, found in zip(self.runs, judge(self.runs), strict=True):
+            scores[run.candidate, run.fold], chance[run.candidate, run.fold] = found
             n_rounds[run.candidate] = self.n_done
-        found = replace(self, scores=scores, chance=chance, n_rounds=n_rounds)
+        judged = replace(self, scores=scores, chance=chance, n_rounds=n_rounds)
         if n_left > 1:
             left = leaders(scores, n_rounds, n_left)
-            return replace(found, runs=tuple(run for run in self.runs if run.candidate in left))
-        return replace(found, is_over=self.n_done >= n_wanted or found.chosen() == 0)
+            return replace(judged, runs=tuple(run for run in self.runs if run.candidate in left))
+        return replace(judged, is_over=self.n_done >= n_wanted or judged.chosen() == 0)
 
     def chosen(self) -> int:
         """Number of the candidate to take: the first, unless another is clearly better."""

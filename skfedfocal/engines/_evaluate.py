@@ -16,13 +16,14 @@ from skfedfocal._class_weight import of_rows
 from skfedfocal._data.memory import Memory
 from skfedfocal._data.queries import Query
 from skfedfocal._data.rows import FederatedRows
-from skfedfocal._disclosure import HITS, VALIDATION_LOSS
+from skfedfocal._disclosure import HITS, HITS_OF_ONE, VALIDATION_LOSS
 from skfedfocal._local import LocalPlan
 from skfedfocal.engines._engine import Failure
 
 _SEGMENT_VALUES = 1 << 17  # features evaluated at a time, so that activations stay in the cache
 
 
+Columns = tuple[NDArray[Any], ...]
 Predict = Callable[[Tensor], Tensor]  # from rows (n, ...) to logits (n, n_classes)
 
 
@@ -79,11 +80,10 @@ class Hits(ModelQuery):
         clients: NDArray[np.int64],
         plan: LocalPlan,
     ) -> NDArray[np.float64]:
-        cells = np.zeros((2, len(clients) * rows.n_classes))
-        for part in judged(predict, rows, clients, *_all_of(rows, clients), plan):
-            hit = part.weight * _right(part, plan)
-            _add(cells, part.owner * rows.n_classes + part.labels, (hit, part.weight))
-        return cells.reshape(2, len(clients), rows.n_classes).swapaxes(0, 1)
+        def counted(hit: NDArray[np.bool_], places: NDArray[np.int64]) -> Columns:
+            return hit, np.ones(len(hit))
+
+        return _by_class(predict, rows, clients, plan, 2, counted)
 
 
 class HitsBeside(ModelQuery):
@@ -95,7 +95,7 @@ class HitsBeside(ModelQuery):
         Which rows the other model gets right, by `right_rows`.
     """
 
-    discloses = frozenset({HITS})
+    discloses = frozenset({HITS, HITS_OF_ONE})
 
     def __init__(self, beside: NDArray[np.bool_]):
         self.beside = beside
@@ -107,26 +107,28 @@ class HitsBeside(ModelQuery):
         clients: NDArray[np.int64],
         plan: LocalPlan,
     ) -> NDArray[np.float64]:
-        cells = np.zeros((4, len(clients) * rows.n_classes))
-        owners, places = _all_of(rows, clients)
-        done = 0
-        for part in judged(predict, rows, clients, owners, places, plan):
-            hit, end = _right(part, plan), done + len(part.labels)
-            beside, done = self.beside[places[done:end]], end
-            columns = (hit, beside, hit != beside, np.ones(len(hit)))
-            where = part.owner * rows.n_classes + part.labels
-            _add(cells, where, tuple(part.weight * column for column in columns))
-        return cells.reshape(4, len(clients), rows.n_classes).swapaxes(0, 1)
+        def counted(hit: NDArray[np.bool_], places: NDArray[np.int64]) -> Columns:
+            beside = self.beside[places]
+            return hit, beside, hit != beside, np.ones(len(hit))
+
+        return _by_class(predict, rows, clients, plan, 4, counted)
 
 
 def right_rows(predict: Predict, rows: FederatedRows, plan: LocalPlan) -> NDArray[np.bool_]:
     """Which rows a model decides for rightly, by place; none of a client on which it raises."""
     right = np.zeros(int(rows.layout.offsets[-1]), bool)
-    for client in np.flatnonzero(rows.layout.sizes):
-        owners, places = _all_of(rows, np.array([client]))
-        with contextlib.suppress(Exception):  # which whoever judges another model will report
-            parts = judged(predict, rows, np.array([client]), owners, places, plan)
-            right[places] = np.concatenate([_right(part, plan) for part in parts])
+
+    def note(clients: NDArray[np.int64]) -> None:
+        for _, places, hit in _decided(predict, rows, clients, plan):
+            right[places] = hit
+
+    clients = np.flatnonzero(rows.layout.sizes)
+    try:
+        note(clients)
+    except Exception:  # of one of them, which whoever judges another model will report
+        for i in range(len(clients)):
+            with contextlib.suppress(Exception):
+                note(clients[i : i + 1])
     return right
 
 
@@ -204,15 +206,49 @@ def judged(
         yield Judged(owner, labels, weight, logits, constants)
 
 
-def _right(part: Judged, plan: LocalPlan) -> NDArray[np.bool_]:
-    """Which rows the model decides for rightly."""
-    return plan.loss.decide(part.logits, part.constants).cpu().numpy() == part.labels
+def _decided(
+    predict: Predict, rows: FederatedRows, clients: NDArray[np.int64], plan: LocalPlan
+) -> Iterator[tuple[Judged, NDArray[np.int64], NDArray[np.bool_]]]:
+    """Rows of the clients, their places, and which of them the model decides for rightly."""
+    owners, places = _all_of(rows, clients)
+    done = 0
+    for part in judged(predict, rows, clients, owners, places, plan):
+        decided = plan.loss.decide(part.logits, part.constants).cpu().numpy()
+        end = done + len(part.labels)
+        yield part, places[done:end], decided == part.labels
+        done = end
+
+
+def _by_class(
+    predict: Predict,
+    rows: FederatedRows,
+    clients: NDArray[np.int64],
+    plan: LocalPlan,
+    n_columns: int,
+    counted: Callable[[NDArray[np.bool_], NDArray[np.int64]], Columns],
+) -> NDArray[np.float64]:
+    """Weight of the rows by class that count in each column, (m, n_columns, n_classes).
+
+    Parameters
+    ----------
+    predict, rows, clients, plan
+        As of `ModelQuery.judge`.
+    n_columns : int
+        Number of columns.
+    counted : callable
+        From which rows are right, and their places, to which rows count in each column.
+    """
+    cells = np.zeros((n_columns, len(clients) * rows.n_classes))
+    for part, places, hit in _decided(predict, rows, clients, plan):
+        columns = tuple(part.weight * column for column in counted(hit, places))
+        _add(cells, part.owner * rows.n_classes + part.labels, columns)
+    return cells.reshape(n_columns, len(clients), rows.n_classes).swapaxes(0, 1)
 
 
 def _add(
     tables: NDArray[np.float64],
     places: NDArray[np.int64],
-    columns: tuple[NDArray[np.float64], ...],
+    columns: Columns,
 ) -> None:
     """Add each column of values into its table at the given places."""
     first, end = int(places.min()), int(places.max()) + 1

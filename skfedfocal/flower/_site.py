@@ -16,6 +16,7 @@ from torch import Tensor
 
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.digest import digest
+from skfedfocal._data.inputs import codes_and_known
 from skfedfocal._data.queries import PlainRows, Query
 from skfedfocal._data.rows import FederatedRows
 from skfedfocal._data.validation import validation_rows
@@ -168,8 +169,8 @@ def prepared(rows: SiteRows, task: Mapping[str, Any]) -> Any:
 
 def codes_of(rows: SiteRows, classes: NDArray[Any]) -> NDArray[np.int64]:
     """Labels as numbers of the federation's classes."""
-    codes = np.minimum(np.searchsorted(classes, rows.y), len(classes) - 1)
-    if not (classes[codes] == rows.y).all():
+    codes, known = codes_and_known(classes, rows.y)
+    if not known.all():
         raise ValueError("There are labels that the model does not know.")
     return codes
 

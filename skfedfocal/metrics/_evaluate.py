@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skfedfocal._data.inputs import codes_and_known
 from skfedfocal.metrics._evaluation import Evaluation
 from skfedfocal.metrics._scores import predict_by_client, rows_by_client
 from skfedfocal.metrics._sums import PredictionSums, check_bins
@@ -113,8 +114,8 @@ def evaluate(
 def codes_of(y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
     """Labels as numbers of the classes, which are sorted."""
     y = np.asarray(y)
-    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-    unknown = np.unique(y[classes[codes] != y])
+    codes, known = codes_and_known(classes, y)
+    unknown = np.unique(y[~known])
     if len(unknown):
         raise ValueError(
             f"There are labels {unknown.tolist()} that are none of the model's classes "

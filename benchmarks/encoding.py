@@ -10,7 +10,6 @@ measured again; encoding.csv and docs/tables.md are of whatever is there.
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.page import form, render, table
 from benchmarks.quality.sets import TEST_SHARE, systematic
+from benchmarks.records import resumed
 from skfedfocal import FedFocalClassifier, iid_partition
 from skfedfocal.encodings import StandardEncoding
 
@@ -151,21 +151,20 @@ def measured(name: str, way: str, data: Path, seed: int) -> dict[str, Any]:
 
 
 def measure(data: Path, n_seeds: int, results: Path) -> pd.DataFrame:
-    """All runs, those that are there already and the others."""
-    path = results / "encoding.jsonl"
-    results.mkdir(exist_ok=True)
-    lines = path.read_text().splitlines() if path.exists() else []
-    records = [json.loads(line) for line in lines]
-    done = {(r["set"], r["way"], r["seed"]) for r in records}
-    for seed in range(n_seeds * max(of.repeats for of in TABLES.values())):
-        for name, of in TABLES.items():
-            for way in WAYS:
-                if (name, way, seed) in done or seed >= n_seeds * of.repeats:
-                    continue
-                records.append(measured(name, way, data, seed))
-                with path.open("a") as file:
-                    file.write(json.dumps(records[-1]) + "\n")
-    return pd.DataFrame(records)
+    """All runs, those that are there already and the others; every set's first seed first."""
+    wanted = (
+        (name, way, seed)
+        for seed in range(n_seeds * max(of.repeats for of in TABLES.values()))
+        for name, of in TABLES.items()
+        for way in WAYS
+        if seed < n_seeds * of.repeats
+    )
+    return resumed(
+        results / "encoding.jsonl",
+        ("set", "way", "seed"),
+        wanted,
+        lambda name, way, seed: [measured(name, way, data, seed)],
+    )
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:

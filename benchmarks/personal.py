@@ -10,7 +10,6 @@ measured again; personal.csv and docs/personal.md are of whatever is there.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import warnings
 from dataclasses import replace
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.page import render, table
 from benchmarks.quality.measures import balanced_accuracy
 from benchmarks.quality.sets import SETS, Scenario
+from benchmarks.records import resumed
 from skfedfocal import FedFocalClassifier, PersonalizedClassifier
 
 HERE = Path(__file__).parent
@@ -110,22 +110,20 @@ def measured(name: str, data: Path, seed: int) -> list[dict[str, Any]]:
 
 
 def measure(data: Path, n_seeds: int, results: Path) -> pd.DataFrame:
-    """All runs, those that are there already and the others."""
-    path = results / "personal.jsonl"
-    results.mkdir(exist_ok=True)
-    lines = path.read_text().splitlines() if path.exists() else []
-    records = [json.loads(line) for line in lines]
-    done = {(r["set"], r["seed"]) for r in records}
-    for seed in range(n_seeds * max(REPEATS.values())):
-        for name in NATURAL:
-            if (name, seed) in done or seed >= n_seeds * REPEATS.get(name, 1):
-                continue
-            with warnings.catch_warnings(action="ignore", category=UserWarning):
-                new = measured(name, data, seed)
-            records += new
-            with path.open("a") as file:
-                file.writelines(json.dumps(record) + "\n" for record in new)
-    return pd.DataFrame(records)
+    """All runs, those that are there already and the others; every set's first seed first."""
+    wanted = (
+        (name, seed)
+        for seed in range(n_seeds * max(REPEATS.values()))
+        for name in NATURAL
+        if seed < n_seeds * REPEATS.get(name, 1)
+    )
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        return resumed(
+            results / "personal.jsonl",
+            ("set", "seed"),
+            wanted,
+            lambda name, seed: measured(name, data, seed),
+        )
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:

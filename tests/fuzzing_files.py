@@ -111,7 +111,7 @@ class Checkpoints:
         try:
             fitted = self._fit(estimator)
         except FederatedTrainingError:  # from another model, which may diverge
-            return f"diverged: {damage.__name__}"
+            return f"{REFUSED}, diverged: {damage.__name__}"
         except ValueError as error:
             refused = isinstance(error, ModelFileError) or "checkpoint" in str(error)
             if not refused or len(str(error)) < 20:

@@ -1,6 +1,5 @@
 """Pictures: what is drawn is what was given, at any number of clients."""
 
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -283,17 +282,3 @@ def test_without_matplotlib_the_message_has_the_pip_line(fitted, monkeypatch):
         with pytest.raises(ImportError, match=r"plot needs matplotlib: pip install 'skfedfocal\["):
             display.plot()
     assert federation_html(fitted.model)
-
-
-def test_datasets_and_displays_are_imported_when_asked_for():
-    """And neither needs pandas for that, or imports matplotlib."""
-    code = (
-        "import sys\n"
-        "sys.modules['pandas'] = None\n"
-        "import skfedfocal\n"
-        "print([m for m in sys.modules if m.startswith('skfedfocal.d')])\n"
-        "import skfedfocal.datasets, skfedfocal.display\n"
-        "print([m for m in sys.modules if m.startswith('matplotlib')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["[]", "[]"]

@@ -109,7 +109,7 @@ def by_hand(encoding, X, rows):
     return np.array(out)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(encodings, st.integers(1, 40), st.integers(0, 999))
 def test_rows_are_encoded_as_the_formula_says(encoding, n, seed):
     rng = np.random.default_rng(seed)
@@ -122,7 +122,7 @@ def test_rows_are_encoded_as_the_formula_says(encoding, n, seed):
     assert_allclose(found, by_hand(encoding, X, rows), rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.integers(0, 99), st.sampled_from(ENCODED[1:]))
 def test_units_of_columns_change_nothing(seed, numeric_encoding):
     X, y, clients = raw_columns(seed)

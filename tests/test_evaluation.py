@@ -55,7 +55,7 @@ def predictions(draw, weighted=(False, True)):
     return P, y, clients, weight
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(predictions(), st.integers(2, 60))
 def test_figures_are_those_of_all_rows_however_they_are_divided(made, n_bins):
     P, y, clients, weight = made
@@ -85,7 +85,7 @@ def test_figures_are_those_of_all_rows_however_they_are_divided(made, n_bins):
     assert_allclose(once.sums, found.sums, atol=1e-9)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(predictions(), st.integers(2, 60))
 def test_bounds_contain_the_areas(made, n_bins):
     P, y, clients, weight = made
@@ -132,7 +132,7 @@ def test_scores_that_share_no_bin_leave_no_error():
     assert found.average_precision() == pytest.approx([wanted] * 2, abs=1e-9)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(predictions(), st.floats(0.01, 1.0), st.sampled_from([np.float32, np.float64]))
 def test_a_threshold_has_the_recall_and_no_higher_end_of_a_bin_has(made, recall, dtype):
     P, y, _, weight = made

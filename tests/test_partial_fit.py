@@ -87,3 +87,15 @@ def test_a_client_is_known_again_by_its_id():
     assert known["e"] == told["e"]
     assert known["b"] == told["b"]
     assert np.isnan(known["new"])
+
+
+@pytest.mark.parametrize(("before", "after"), [("fedavg", "fedadam"), ("fedadam", "fedavgm")])
+def test_going_on_with_another_strategy_is_refused(federation, unchanged, before, after):
+    """Its vectors are not those that the new one carries from round to round."""
+    f = federation
+    model = FedFocalClassifier(
+        (3,), n_rounds=1, strategy=before, warm_start=True, random_state=0
+    ).fit(f.X, f.y, clients=f.clients)
+    model.set_params(strategy=after)
+    with unchanged(model), pytest.raises(ValueError, match="another strategy"):
+        model.fit(f.X, f.y, clients=f.clients)

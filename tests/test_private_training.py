@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -453,20 +451,3 @@ def test_promises_that_are_none_are_refused():
         fit("differential")
     with pytest.raises(InvalidParameterError, match="exactly one of"):
         fit(ExampleLevelDP())
-
-
-# ── without privacy ──────────────────────────────────────────────────────────────────
-
-
-def test_without_privacy_nothing_of_it_is_imported():
-    code = """
-import sys, numpy as np
-from skfedfocal import FedFocalClassifier
-X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2
-FedFocalClassifier(n_rounds=2).fit(X, y, clients=np.arange(60) % 3)
-found = [m for m in sys.modules if m.partition(".")[0] in ("dp_accounting", "cryptography")
-         or m.startswith("skfedfocal") and ("privacy._" in m or m.endswith("private"))
-         and m != "skfedfocal.privacy._aggregation"]  # the parameters of secure sums
-assert not found, found
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -152,7 +152,7 @@ tables = st.lists(  # rows by client and class
 class_weights = st.none() | st.lists(st.floats(0.01, 50), min_size=4, max_size=4).map(np.array)
 
 
-@settings(deadline=None, derandomize=True, max_examples=150, database=None)
+@settings(deadline=None, derandomize=True, max_examples=60, database=None)
 @given(table=tables, size=st.integers(1, 80), by_class=class_weights, seed=st.integers(0, 99))
 def test_what_the_sample_is(table, size, by_class, seed):
     table = np.array(table)
@@ -183,7 +183,7 @@ def test_the_estimate_is_unbiased_and_as_good_as_it_says():
     rows, module = rows_for((5,), [700, 300, 420]), mlp64()
     plan, codes = replace(PLAN, recall_rows=60), rows.layout.codes()
     predicted = module(torch.as_tensor(rows.X)).argmax(1).numpy()
-    engine, n_rounds = LoopEngine(module, rows), 150
+    engine, n_rounds = LoopEngine(module, rows), 60
     plan = replace(plan, batch_size=700)
     found = [recalls(engine, module, plan, range(3), r) for r in range(n_rounds)]
     bound = 0.5 / math.sqrt(plan.recall_rows)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -297,22 +294,3 @@ def test_no_secret_is_kept_after_a_round():
 def test_unknown_exchanges_are_refused():
     with pytest.raises(ValueError, match="upload"):
         secure_sum(values(), terms(), dropped={"upload": [0]})
-
-
-_WITHOUT = """
-import sys
-import skfedfocal, skfedfocal.privacy, skfedfocal.privacy._secure as secure
-assert "cryptography" not in sys.modules
-sys.modules["cryptography"] = None
-terms = secure.Terms(encoding=secure.Encoding(8.0, 3))
-try:
-    secure.SecureClient(0, terms).keys(1)
-except ImportError as error:
-    print(error)
-"""
-
-
-def test_cryptography_is_loaded_where_it_is_used():
-    code = [sys.executable, "-c", _WITHOUT]
-    done = subprocess.run(code, capture_output=True, text=True, check=True)
-    assert "pip install 'skfedfocal[privacy]'" in done.stdout

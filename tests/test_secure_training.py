@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
@@ -81,7 +80,7 @@ def training_with(dropped, **params):
 # -- the numbers -------------------------------------------------------------------------------
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 1000),
     engine=st.sampled_from(["loop", "vectorized"]),
@@ -174,7 +173,7 @@ def engines(X, y, clients, weight=None, **terms):
 
 
 @given(seed=st.integers(0, 100), scale=st.sampled_from([1e-9, 1.0, 1e9]))
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_sums_are_those_of_the_plain_engine(seed, scale):
     X, y, clients = make_federation(seed)
     plain, secure = engines(scale * X, y, clients)
@@ -478,16 +477,3 @@ def test_it_is_a_parameter_like_others(tmp_path):
 @pytest.mark.parametrize(("share", "n", "t"), [(0.51, 10, 6), (0.7, 10, 8), (0.99, 50, 50)])
 def test_the_threshold_is_a_share_of_the_cohort(share, n, t):
     assert SecureAggregation(threshold=share).terms(n).neighbors_and_threshold(n) == (n - 1, t)
-
-
-def test_without_secure_sums_nothing_of_them_is_imported():
-    text = """
-import sys, numpy as np
-from skfedfocal import FedFocalClassifier
-y = np.arange(60) % 2
-FedFocalClassifier(n_rounds=1).fit(np.eye(60), y, clients=np.arange(60) % 4)
-found = {name.partition('.')[0] for name in sys.modules} & {'cryptography'}
-found |= {name for name in sys.modules if '_secure' in name}
-assert not found, found
-"""
-    subprocess.run([sys.executable, "-c", text], check=True, timeout=120)

@@ -1,6 +1,5 @@
 """What `show_versions` prints is what is installed."""
 
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 
@@ -52,19 +51,3 @@ def test_what_is_not_installed_is_left_out(capsys, monkeypatch):
     found = printed(capsys)
     assert "flwr" not in found
     assert found["scipy"] == "not found"
-
-
-_CODE = """
-import sys
-import torch, sklearn.base  # scikit-learn itself imports pandas where there is one
-before = set(sys.modules)
-import skfedfocal
-skfedfocal.show_versions
-extras = {"pandas", "polars", "matplotlib", "flwr", "cryptography", "dp_accounting"}
-print(sorted(extras & (set(sys.modules) - before)))
-"""
-
-
-def test_importing_the_package_imports_no_extra():
-    done = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

@@ -80,7 +80,7 @@ def straight_of(classifier):
     return clone(classifier).fit(X, y, clients=CLIENTS)
 
 
-@settings(max_examples=14)
+@settings(max_examples=10)
 @given(classifiers(), st.lists(st.integers(1, N_ROUNDS - 1), max_size=4, unique=True))
 def test_by_warm_start(classifier, cuts):
     straight = straight_of(classifier)
@@ -92,7 +92,7 @@ def test_by_warm_start(classifier, cuts):
     assert_same_training(staged, straight)
 
 
-@settings(max_examples=14)
+@settings(max_examples=10)
 @given(classifiers(early_stopping=False))
 def test_by_partial_fit(classifier):
     staged = clone(classifier)
@@ -125,7 +125,7 @@ def killed_in_round(number, path):
         yield
 
 
-@settings(max_examples=14)
+@settings(max_examples=10)
 @given(
     classifiers(),
     st.lists(st.integers(0, N_ROUNDS - 1), min_size=1, max_size=3, unique=True),

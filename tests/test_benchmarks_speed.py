@@ -61,6 +61,7 @@ def test_flops_are_those_that_torch_counts(workload):
     assert workload.flops_per_round() == pytest.approx(per_row * workload.rows_per_round)
 
 
+@pytest.mark.soak
 def test_limits_are_the_flops_at_the_rates():
     found = limit(TINY, seconds=0.02, sizes=(64,))
     wanted = TINY.flops_per_round() / found["gflops_best"] / 1e9
@@ -174,6 +175,7 @@ def test_measurement_that_fails_says_why():
         measure({"contender": "grid", "grid": {"gammas": [], "n_jokes": 1}})
 
 
+@pytest.mark.soak
 def test_the_package_measured_is_that_of_the_checkout(data_dir, tmp_path):
     # A checkout without a package would be measured by way of another that is installed.
     with pytest.raises(MeasurementError, match=r"not of|No module"):
@@ -317,6 +319,7 @@ def test_only_the_named_workloads_are_run(tmp_path):
         plan.chosen(tasks, ["W1"], ["nobody"])
 
 
+@pytest.mark.soak
 def test_command_line(tmp_path, monkeypatch, data_dir):
     monkeypatch.setattr("benchmarks.speed.__main__.RESULTS", tmp_path)
     monkeypatch.setattr(plan, "QUICK", [replace(TINY, name="W1"), TINY])

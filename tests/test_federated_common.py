@@ -37,7 +37,7 @@ ESTIMATORS = [
     FedFocalClassifier(**SMALL),
     FedFocalClassifier(**SMALL, class_weight="local", client_gamma=1.0, momentum=0.9),
     FedFocalClassifier(**SMALL, module=DropoutMLP(), clients_per_round=0.5),
-    FedFocalClassifier(**SMALL, engine="loop", n_local_epochs=2, strategy="fedprox"),
+    FedFocalClassifier(**SMALL, engine="loop", strategy="fedprox"),
     FederatedClassifier(**SMALL),
     FederatedClassifier(**SMALL, loss="focal", class_weight={0: 1.0, 1: 2.0, 2: 5.0}),
 ]

@@ -118,9 +118,11 @@ $(FLOWER)/.test: pyproject.toml constraints.txt
 	$(FLOWER)/bin/python $(PIP) --editable '.[flower]' --group test
 	@touch $@
 
+# Without the pin of pyarrow: MLflow holds it below a version of its own.
 $(TOOLS)/.test: pyproject.toml constraints.txt
 	$(call environment,$(TOOLS))
-	$(TOOLS)/bin/python $(PIP) --editable . --group tools
+	grep -v '^pyarrow==' constraints.txt > $(TOOLS)/constraints.txt
+	$(TOOLS)/bin/python -m pip install --quiet --constraint $(TOOLS)/constraints.txt --editable . --group tools
 	@touch $@
 
 $(DOCS)/.site: pyproject.toml constraints.txt

@@ -25,6 +25,7 @@ HITS = "hits and rows by class, summed over the clients"
 HITS_OF_ONE = "rows by class that one of two models alone gets right, summed over the clients"
 PREDICTIONS = "predictions, losses and histograms of scores by class, summed over the clients"
 OWN_FIGURES = "predictions, losses and histograms of scores by class of each client that allows it"
+OWN_ROWS = "rows, classes and spread of columns of each client that allows it"
 
 FACTS = frozenset(
     {
@@ -42,10 +43,11 @@ FACTS = frozenset(
         HITS_OF_ONE,
         PREDICTIONS,
         OWN_FIGURES,
+        OWN_ROWS,
     }
 )
 # What is about one client, and so cannot be had from a sum.
-SINGLE = frozenset({LABEL_COUNTS, WEIGHTS, RECALLS, SINGLE_UPDATES, OWN_FIGURES})
+SINGLE = frozenset({LABEL_COUNTS, WEIGHTS, RECALLS, SINGLE_UPDATES, OWN_FIGURES, OWN_ROWS})
 
 
 class Discloses(Protocol):

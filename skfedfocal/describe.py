@@ -20,9 +20,9 @@ from skfedfocal._sklearn import InvalidParameterError
 
 __all__ = ["ClientSummary", "describe_clients"]
 
-_QUARTILES = {"25%": 0.25, "50%": 0.5, "75%": 0.75}
-_NUMBERS = ("missing", "mean", *_QUARTILES)
-_OTHERS = ("missing", "distinct", "top", "top rows")
+QUARTILES = {"25%": 0.25, "50%": 0.5, "75%": 0.75}
+NUMBERS = ("missing", "mean", *QUARTILES)
+OTHERS = ("missing", "distinct", "top", "top rows")
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,7 +87,7 @@ class ClientSummary:
             values = [line["rows"], *line["classes"].values(), line["withheld"]]
             table.append([str(name), *map(_text, values)])
         lines = _aligned(table)
-        for names in (_NUMBERS, _OTHERS):
+        for names in (NUMBERS, OTHERS):
             columns = self.overall["columns"].items()
             rows = [
                 [str(c), *(_text(cells[n]) for n in names)]
@@ -140,6 +140,10 @@ def describe_clients(
     InvalidParameterError
         If `min_rows` is below 1.
 
+    See Also
+    --------
+    skfedfocal.flower.describe_sites : The same where the rows are at sites.
+
     Notes
     -----
     Discloses, to whoever is given it, what it shows: quartiles are values of single rows (or lie
@@ -181,14 +185,19 @@ def describe_clients(
             rows = int(layout.sizes[k]) if large[k] else None
         else:
             rows = int(layout.sizes[large].sum()) if large.any() else None
-        line: dict[str, Any] = {
-            "rows": rows,
-            "classes": classes,
-            "columns": dict(zip(names, columns, strict=True)),
-        }
-        lines.append(line | {"withheld": sum(value is None for _, value in _cells(line))})
-    lines[-1]["withheld"] += int((~large).sum())  # clients that it is not about
-    return ClientSummary(dict(zip(layout.ids.tolist(), lines, strict=False)), lines[-1], min_rows)
+        named = dict(zip(names, columns, strict=True))
+        lines.append({"rows": rows, "classes": classes, "columns": named})
+    return summary_of(layout.ids.tolist(), lines, min_rows)
+
+
+def summary_of(clients: list[Any], lines: list[dict[str, Any]], min_rows: int) -> ClientSummary:
+    """The summary of the clients' lines and, last, that of all."""
+    counted = [
+        line | {"withheld": sum(value is None for _, value in _cells(line))} for line in lines
+    ]
+    # And of all, clients that it is not about.
+    counted[-1]["withheld"] += sum(line["rows"] is None for line in lines[:-1])
+    return ClientSummary(dict(zip(clients, counted, strict=False)), counted[-1], min_rows)
 
 
 def _class_counts(
@@ -256,7 +265,7 @@ def _column(
         there = np.isfinite(values)
     else:
         there = np.array([v is not None for v in values], bool)
-    describe, names = (_numbers, _NUMBERS) if numbers else (_others, _OTHERS)
+    describe, names = (_numbers, NUMBERS) if numbers else (_others, OTHERS)
     order = np.argsort(codes, kind="stable")
     ends = np.searchsorted(codes[order], np.arange(n_clients + 1))
     lines, shown = [], []
@@ -278,18 +287,18 @@ def _column(
 def _numbers(values: NDArray[np.float64], n_rows: int, min_rows: int) -> dict[str, Any]:
     n, commonest = len(values), int(np.unique(values, return_counts=True)[1].max(initial=0))
     if any(_few(count, min_rows) for count in (n, n_rows - n, n - commonest)):
-        return dict.fromkeys(_NUMBERS)
-    spread = np.quantile(values, list(_QUARTILES.values())).tolist() if n else [np.nan] * 3
+        return dict.fromkeys(NUMBERS)
+    spread = np.quantile(values, list(QUARTILES.values())).tolist() if n else [np.nan] * 3
     mean = float(values.mean()) if n else np.nan
-    return dict(zip(_NUMBERS, (n_rows - n, mean, *spread), strict=True))
+    return dict(zip(NUMBERS, (n_rows - n, mean, *spread), strict=True))
 
 
 def _others(values: NDArray[Any], n_rows: int, min_rows: int) -> dict[str, Any]:
     n, counts = len(values), Counter(values.tolist())
     top, most = counts.most_common(1)[0] if n else (np.nan, 0)
     if any(_few(count, min_rows) for count in (n, n_rows - n, most, n - most)):
-        return dict.fromkeys(_OTHERS)
-    return dict(zip(_OTHERS, (n_rows - n, len(counts), top, most), strict=True))
+        return dict.fromkeys(OTHERS)
+    return dict(zip(OTHERS, (n_rows - n, len(counts), top, most), strict=True))
 
 
 def _cells(line: dict[str, Any]) -> Iterator[tuple[tuple[Any, Any], Any]]:

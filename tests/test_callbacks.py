@@ -10,7 +10,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skfedfocal import FederatedTrainingError, FedFocalClassifier, FedFocalClassifierCV
+from skfedfocal import (
+    ClientColumn,
+    FederatedTrainingError,
+    FedFocalClassifier,
+    FedFocalClassifierCV,
+)
 from skfedfocal.privacy import ExampleLevelDP
 
 callback = pytest.importorskip("sklearn.callback")  # from scikit-learn 1.9 on
@@ -147,6 +152,35 @@ def test_inside_a_pipeline_and_a_search_rounds_are_below_their_steps():
     plain = clone(search.best_estimator_[-1]).set_callbacks()
     scaled = StandardScaler().fit_transform(X)
     same(search.best_estimator_[-1], plain.fit(scaled, y, clients=SITE))
+
+
+class Depths(Recorder):
+    """Writes down, for each round, the estimators whose tasks it is below, and its own."""
+
+    max_propagation_depth = None
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "round":
+            names = []
+            while context is not None:
+                names.append(context.estimator_name)
+                context = context.parent
+            self.names.append(names[::-1])
+
+
+def test_inside_a_client_column_rounds_are_below_the_tasks_around_it(recwarn):
+    seen = Depths()
+    seen.names = []
+    rows = np.column_stack([SITE, X])
+    model = ClientColumn(make_pipeline("passthrough", FedFocalClassifier(**SMALL)), 0)
+    search = GridSearchCV(model, {"estimator__fedfocalclassifier__gamma": [0.0, 1.0]}, cv=2)
+    search.set_callbacks(seen).fit(rows, y)
+    inside = ["ClientColumn", "Pipeline", "FedFocalClassifier", "FedFocalClassifier"]
+    assert all(names[0] == "GridSearchCV" and names[-4:] == inside for names in seen.names)
+    assert len(seen.names) == (2 * 2 + 1) * SMALL["n_rounds"]
+    assert not [w for w in recwarn if "does not support callbacks" in str(w.message)]
+    plain = clone(search.best_estimator_).set_callbacks().fit(rows, y)
+    same(search.best_estimator_.estimator_[-1], plain.estimator_[-1])
 
 
 def test_the_search_shows_the_rounds_of_its_choice():

@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from skfedfocal import FedFocalClassifier
 from skfedfocal.datasets import make_federation
+from skfedfocal.describe import describe_clients
 from skfedfocal.display import (
     ClientClassesDisplay,
     ClientScoresDisplay,
@@ -123,6 +124,21 @@ def test_bars_are_the_counts_and_lie_end_to_end(fitted, ax):
     np.testing.assert_array_equal(ends[:-1].sum(-1), ends[1:, :, 0])
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == [str(k) for k in display.clients[order]]
+
+
+def test_a_summary_is_drawn_as_far_as_it_shows(fitted):
+    whole = describe_clients(fitted.X, fitted.y, fitted.clients, min_rows=1)
+    display = drawn(ClientClassesDisplay.from_summary(whole))
+    direct = ClientClassesDisplay.from_labels(fitted.y, fitted.clients)
+    order = [list(display.clients).index(str(client)) for client in direct.clients]
+    np.testing.assert_array_equal(display.counts[order], direct.counts)
+    y, clients = ["ill"] * 3 + ["well"] * 40, ["a"] * 23 + ["b"] * 20
+    shy = describe_clients(np.zeros((43, 1)), y, clients)
+    display = drawn(ClientClassesDisplay.from_summary(shy))
+    assert display.clients.tolist() == ["a*", "b"]
+    assert display.counts.tolist() == [[0, 0], [0, 20]]
+    with pytest.raises(ValueError, match="no classes"):
+        ClientClassesDisplay.from_summary(describe_clients(np.zeros((43, 1)), None, clients))
 
 
 def test_a_single_rare_row_has_an_edge_and_an_absent_class_none(ax):

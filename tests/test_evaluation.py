@@ -22,7 +22,7 @@ from sklearn.metrics import (
 
 from skfedfocal import ClientColumn, FedFocalClassifier, PersonalizedClassifier
 from skfedfocal._data.queries import PlainRows
-from skfedfocal.metrics import Evaluation, client_scores, evaluate
+from skfedfocal.metrics import Evaluation, client_scores, evaluate, threshold_for_recall
 from skfedfocal.metrics._sums import PredictionSums, thresholds
 
 
@@ -154,6 +154,27 @@ def test_a_threshold_has_the_recall_and_no_higher_end_of_a_bin_has(made, recall,
         assert all(recall_of(t, k) < recall for t in higher)
 
 
+@settings(max_examples=100)
+@given(predictions(), st.floats(0.01, 1.0))
+def test_a_threshold_of_scores_is_the_highest_with_the_recall(made, recall):
+    P, y, _, weight = made
+    w = np.ones(len(y)) if weight is None else weight
+    for k in np.unique(y):
+        score = P[:, k]
+        chosen = threshold_for_recall(y, score, recall, pos_label=k, sample_weight=weight)
+        taken, higher = score >= chosen.threshold, score > chosen.threshold
+        assert chosen.recall == pytest.approx(w[taken & (y == k)].sum() / w[y == k].sum())
+        assert chosen.precision == pytest.approx(w[taken & (y == k)].sum() / w[taken].sum())
+        assert chosen.flagged == pytest.approx(w[taken].sum() / w.sum())
+        assert chosen.recall >= recall * (1 - 1e-9)
+        assert w[higher & (y == k)].sum() < recall * w[y == k].sum()
+        assert chosen.threshold in score
+        by_bins = evaluate(Says(np.arange(P.shape[1])), P, y, sample_weight=weight).threshold(
+            recall, k
+        )
+        assert by_bins.threshold <= chosen.threshold
+
+
 @settings(max_examples=60)
 @given(predictions(weighted=(False,)))
 def test_the_report_is_that_of_scikit_learn(made):
@@ -269,6 +290,38 @@ def test_what_is_refused():
         found.threshold(0.5, 3)
     with pytest.raises(ValueError, match="label is missing"):
         evaluate(Says([0, 1, 2]), np.full((2, 3), 1 / 3), y).threshold(0.5)
+
+
+def test_many_clients_are_predicted_of_together_to_the_same_figures():
+    rng, asked = np.random.default_rng(0), []
+
+    class Counts(Says):
+        def predict(self, X):
+            asked.append(len(X))
+            return super().predict(X)
+
+    P = rng.dirichlet([1, 1], 303)
+    y, clients = rng.integers(0, 2, 303), np.arange(303) % 101
+    few, many = (evaluate(Counts([0, 1]), P, y, ids) for ids in (clients % 100, clients))
+    assert len(asked) == 100 + 1
+    assert_allclose(few.sums, many.sums)
+
+
+def test_thresholds_that_there_are_not():
+    score = [0.1, 0.9, 0.5]
+    assert threshold_for_recall(["b", "c", "b"], score, 1.0) == (0.9, 1.0, 1.0, 1 / 3)
+    for labels, wrong, words in [
+        ([0, 1, 1], {"recall": 0}, "recall must be"),
+        ([0, 1, 2], {}, "pass pos_label"),
+        ([1, 1, 1], {}, "pass pos_label"),
+        ([0, 1, 1], {"pos_label": 7}, "no rows"),
+        ([0, 1], {}, "inconsistent numbers"),
+        ([0, 1, 1], {"y_score": [0.1, np.nan, 0.5]}, "NaN"),
+        ([0, 1, 1], {"sample_weight": [1, 0, 0]}, "no rows"),
+        ([0, 1, 1], {"sample_weight": [1, -1, 1]}, "[Nn]egative"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            threshold_for_recall(labels, **{"y_score": score, "recall": 0.9} | wrong)
 
 
 def test_the_question_is_not_answered_from_rows_as_they_are():

@@ -332,6 +332,34 @@ def test_columns_have_the_types_that_pandas_finds(tmp_path):
         assert_array_equal(column[~pd.isna(column)], theirs[name].dropna().to_numpy(column.dtype))
 
 
+def test_dates_spellings_and_columns_as_the_node_says(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "name,visit,later,pain,target\n"
+        "Ann,1970-01-02,NULL, Very  Dull,Yes\n"
+        "Bo,1969-12-31,1970-01-01 12:00,None,yes\n"
+    )
+    table, y, _ = load_table({"data-path": path})
+    assert table.columns == ["name", "visit", "later", "pain"]
+    assert [column.dtype.kind for column in table.arrays] == ["O", "M", "M", "O"]
+    assert table.arrays[3].tolist() == ["Very  Dull", np.nan]
+    assert y.tolist() == ["Yes", "yes"]
+    says = {"dates": "days", "fold-case": True, "drop": "name, weight"}
+    table, y, _ = load_table({"data-path": path, **says})
+    assert table.columns == ["visit", "later", "pain"]
+    assert_array_equal(table.arrays[0], [1.0, -1.0])
+    assert_array_equal(table.arrays[1], [np.nan, 0.5])
+    assert table.arrays[2].tolist() == ["very dull", np.nan]
+    assert y.tolist() == ["yes", "yes"]
+    for wrong in ({"dates": "years"}, {"fold-case": "maybe"}):
+        with pytest.raises(ValueError, match=rf"{next(iter(wrong))} must be"):
+            load_table({"data-path": path, **wrong})
+    path.write_text("visit,target\n03/04/2020,a\n2020-01-31,b\n")
+    with pytest.raises(ValueError, match=r"t.csv.*'visit' has dates that are not all written like"):
+        load_table({"data-path": path})
+    assert load_table({"data-path": path, "drop": "visit"})[0].columns == []
+
+
 def test_parquet_and_npz(tmp_path):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq

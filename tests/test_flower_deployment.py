@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import runpy
 import signal
 import ssl
 import sys
@@ -18,11 +20,16 @@ pytest.importorskip("pandas")
 
 import httpx
 from real_sites import everyone, import_example, servers
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 
-from skfedfocal import load_model
+from skfedfocal import ClientColumn, FedFocalClassifier, load_model
 from skfedfocal._plain import read_plain
-from skfedfocal.flower import SimulatedSites, evaluate, federate
+from skfedfocal.datasets import load_clients
+from skfedfocal.flower import SimulatedSites, evaluate, federate, make_client_app
 from skfedfocal.metrics import Evaluation
+from skfedfocal.metrics import evaluate as evaluate_here
+from skfedfocal.preprocessing import make_table_transformer
 
 pytestmark = [
     pytest.mark.flower,
@@ -141,6 +148,47 @@ def test_training_equals_the_fit_in_one_place_and_outlives_a_site(example, up):
     assert_array_equal(model.predict_proba(X), rehearsal.predict_proba(X))
     assert model.score(X, y) > 0.85
     assert np.isfinite(model[-1].theta_).all()
+
+
+@pytest.fixture
+def messy(example, up):
+    """The sites' files, in the place of theirs: with gaps, spellings, dates, orders of columns."""
+    write_tables = runpy.run_path(str(example.HERE.parent / "messy_tables.py"))["write_tables"]
+    made = sorted(write_tables(up.folder / "messy").glob("*.csv"))
+    files = {site: up.data / f"{site}.csv" for site in example.SITES}
+    for source, file in zip(made[-len(files) :], files.values(), strict=True):
+        file.write_text(re.sub(r"\bill\b", "diagnosis", source.read_text(), count=1))
+    yield files
+    example.write_tables(up.data)
+
+
+def test_messy_tables_from_files_to_figures(example, up, messy):
+    """Prepared, trained and judged at real sites as at simulated ones and in one place."""
+    (up.folder / "checkpoint.skf").unlink(missing_ok=True)
+    everyone(up, example.SITES)
+    classifier = FedFocalClassifier((16,), n_rounds=2, engine="loop", random_state=0)
+    pipeline = make_pipeline(make_table_transformer(), classifier)
+    figures, options = up.folder / "messy.json", {"min_rows": 1, "n_bins": 20, "by_site": True}
+    up.export(pipeline, timeout=900.0, evaluated="own", evaluate_to=figures, evaluation=options)
+    up.submit(timeout=3600.0)
+    model = load_model(up.folder / "model.skf")
+    found = Evaluation.from_dict(json.loads(figures.read_text()))
+
+    read = {"target": "diagnosis", "missing": "?", "dates": "days", "fold-case": True}
+    sites = {site: {"data-path": file, **read} for site, file in messy.items()}
+    grid = SimulatedSites(sites, app=make_client_app(evaluation="own"))
+    simulated = federate(grid, clone(pipeline))
+    data = load_clients(messy, target="diagnosis", dates="days", client_name="hospital")
+    X = data.data.assign(hospital=data.clients)
+    here = ClientColumn(pipeline, "hospital").fit(X, data.target)
+    judged = evaluate_here(here, X, data.target, by_client=True, n_bins=20)
+    for other in (simulated, here.estimator_):
+        assert_array_equal(model[-1].theta_, other[-1].theta_)
+        assert_array_equal(model.predict_proba(data.data), other.predict_proba(data.data))
+    for other in (evaluate(grid, simulated, **options), judged):
+        assert_array_equal(found.sums, other.sums)
+        for site in example.SITES:
+            assert_array_equal(found.clients[site].sums, other.clients[site].sums)
 
 
 def test_sites_come_back_after_the_superlink_was_away(example, up):

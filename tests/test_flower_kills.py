@@ -74,7 +74,7 @@ def rounds(up):
 
 def ended(up, run):
     """How a run ends, which it has to by itself."""
-    up.wait_until(lambda: up.status(run).startswith("finished"), f"run {run} to end", 400, 4)
+    up.wait_until(lambda: up.status(run).startswith("finished"), f"run {run} to end", 900, 4)
     return up.status(run)
 
 
@@ -113,7 +113,7 @@ def kill(example, up, victim):
 def test_the_superlink_is_away_during_a_training(example, up, tables, capsys):
     up.export(made(example, 4), timeout=150.0)
     run = up.submit(wait=False)
-    up.wait_until(lambda: rounds(up) >= 1, "a round", 300)
+    up.wait_until(lambda: rounds(up) >= 1, "a round", 900)
     up.stop("superlink")
     kept = rounds(up)
     time.sleep(SECONDS_AWAY)
@@ -136,7 +136,7 @@ def test_a_site_is_killed_and_comes_back_during_a_training(example, up, tables, 
     """The model is the one that a training has in which the site was not there for these rounds."""
     up.export(made(example, 6), timeout=150.0)
     run = up.submit(wait=False)
-    up.wait_until(lambda: rounds(up) >= 1, "a round", 300)
+    up.wait_until(lambda: rounds(up) >= 1, "a round", 900)
     up.stop("university", signal.SIGKILL)
     everyone(up, example.SITES)
     log = f"\n{up.log(run)}" if ended(up, run) != "finished:completed" else ""
@@ -153,9 +153,9 @@ def test_a_killed_server_app_is_named_and_goes_on(example, up, tables):
     up.export(made(example, 3), timeout=150.0)
     with ThreadPoolExecutor(1) as pool:
         submitted = pool.submit(up.submit)
-        up.wait_until(lambda: rounds(up) >= 1, "a round", 300)
+        up.wait_until(lambda: rounds(up) >= 1, "a round", 900)
         assert kill(example, up, "flwr-serverapp")
-        error = submitted.exception(400)
+        error = submitted.exception(900)
     assert isinstance(error, RuntimeError)
     assert "ended as finished:failed (No heartbeat" in str(error)
     assert 1 <= rounds(up) < 3
@@ -177,7 +177,7 @@ def test_kills_at_random_moments(example, up, tables, capsys):
             if seen.total() < N_KILLS:
                 victim = str(rng.choice(VICTIMS))
                 target = min(rounds(up) + int(rng.integers(3)), 4)
-                up.wait_until(lambda target=target: rounds(up) >= target, "more rounds", 300)
+                up.wait_until(lambda target=target: rounds(up) >= target, "more rounds", 900)
                 time.sleep(rng.uniform(0, 8))
                 if kill(example, up, victim):
                     # A server app that was killed is submitted anew at once, as its user would.
@@ -202,8 +202,8 @@ def test_nothing_is_left_of_what_was_killed(example, up):
         listed = json.loads(up.flwr("list", example.SUPERLINK, "--format", "json"))["runs"]
         return Counter(run["status"].split(":")[0] for run in listed)
 
-    up.wait_until(lambda: set(runs()) <= {"finished"}, "all runs to end", 300, 4)
-    up.wait_until(lambda: len(processes_of(up.folder)) <= 9, "all apps to end", 120)
+    up.wait_until(lambda: set(runs()) <= {"finished"}, "all runs to end", 900, 4)
+    up.wait_until(lambda: len(processes_of(up.folder)) <= 9, "all apps to end", 300)
     assert len(processes_of(up.folder)) == 9
     for machine in ("superlink", "university"):  # these alone, not what they have started
         os.kill(up._noted()[machine][0], signal.SIGKILL)

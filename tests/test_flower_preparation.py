@@ -21,6 +21,7 @@ from skfedfocal._plain import to_plain
 from skfedfocal.flower import (
     SimulatedSites,
     SiteError,
+    evaluate,
     export_app,
     federate,
     make_client_app,
@@ -37,6 +38,7 @@ from skfedfocal.preprocessing import (
     FederatedRobustScaler,
     FederatedSimpleImputer,
     FederatedStandardScaler,
+    make_table_transformer,
 )
 
 SITES = ("north", "south", "west")
@@ -194,6 +196,37 @@ def test_what_remains_and_what_is_passed_through(hospitals):
         ours = federate(SimulatedSites(by_site(X, y, site)), clone(pipeline))
         theirs = ClientColumn(pipeline, "site").fit(X.assign(site=site), y).estimator_
         assert_array_equal(ours.predict_proba(X), theirs.predict_proba(X))
+
+
+def test_columns_by_what_is_in_them(hospitals, tmp_path):
+    """Chosen anew by each fit, and as they were then in what is fitted."""
+    frame, y, site = hospitals
+    steps = make_table_transformer(
+        numbers=make_pipeline(FederatedSimpleImputer(), FederatedRobustScaler())
+    )
+    pipeline = make_pipeline(steps, classifier())
+    grid = SimulatedSites(by_site(frame, y, site))
+    ours = federate(grid, clone(pipeline))
+    theirs = ClientColumn(pipeline, "site").fit(frame.assign(site=site), y).estimator_
+    assert_array_equal(ours[-1].theta_, theirs[-1].theta_)
+    assert_array_equal(ours.predict_proba(frame), theirs.predict_proba(frame))
+    columns = [columns for _, _, columns in ours[0].transformers_]
+    assert columns == [columns for _, _, columns in theirs[0].transformers_]
+    assert columns == [["age", "beats", "smokes", "grade"], ["pain"]]
+    assert repr(ours[0]) == repr(theirs[0]) == repr(steps)
+    for model in (ours, theirs):
+        save_model(model, tmp_path / "model")
+        again = load_model(tmp_path / "model")
+        assert_array_equal(again.predict_proba(frame), theirs.predict_proba(frame))
+        assert evaluate(grid, again).accuracy == evaluate(grid, ours).accuracy
+    folder = export_app(pipeline, tmp_path / "app", save_to="model.skf")
+    assert repr(read_export(next(folder.rglob("server.py")))[0]) == repr(pipeline)
+    words = frame.assign(beats=frame["beats"].astype(str))
+    more = federate(SimulatedSites(by_site(words, y, site)), clone(pipeline))
+    assert more[0].transformers_[1][2] == ["beats", "pain"]
+    refused = make_pipeline(make_column_transformer((FederatedRobustScaler(), list)), classifier())
+    with pytest.raises(TypeError, match="by name, by number, or as ColumnsOf"):
+        federate(grid, refused)
 
 
 def test_sparse_rows(hospitals):

@@ -31,6 +31,7 @@ import certificates
 
 SITES = ("general", "northside", "university")
 SUPERLINK = "hospitals"  # the connection's name in Flower's configuration
+TABLES = "target='diagnosis' missing='?' dates='days' fold-case=true"  # what a site reads, and how
 _BIN = Path(sys.executable).parent
 
 
@@ -135,7 +136,7 @@ class Hospitals:
                 *("--root-certificates", self.keys / ca),
                 *("--auth-supernode-private-key", self.keys / site),
                 *("--host", "127.0.0.1", "--port", self.ports[site]),
-                *("--node-config", f"site='{site}' data-path='{table}' target='diagnosis'"),
+                *("--node-config", f"site='{site}' data-path='{table}' {TABLES}"),
                 *more,
             ],
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 from sklearn.utils.metaestimators import available_if
@@ -12,6 +13,8 @@ from skfedfocal._sklearn import callback_support, has_callbacks
 from skfedfocal._training.federation import Round
 from skfedfocal._training.training import Training
 from skfedfocal.engines import Engine
+
+_PARENT = "_parent_callback_ctx"  # what a fit around has put there
 
 
 class CallbackSupport:
@@ -90,6 +93,24 @@ def watched(
             if ends:
                 break
         fit.call_on_fit_task_end(**ended)
+
+
+@contextmanager
+def followed_inside(estimator: Any, inner: Any) -> Iterator[None]:
+    """While the one inside an estimator is fitted, have callbacks that propagate follow that."""
+    if not (getattr(estimator, "_skl_callbacks", None) or hasattr(estimator, _PARENT)):
+        yield
+        return
+    support, called = callback_support()
+    with called(estimator):
+        fit = support._init_callback_context(estimator, max_subtasks=1)
+        fit.call_on_fit_task_begin(estimator=estimator)
+        task = fit.subcontext(task_name="fit-estimator")
+        with task.propagate_callback_context(inner):
+            task.call_on_fit_task_begin(estimator=estimator)
+            yield
+            task.call_on_fit_task_end(estimator=estimator)
+        fit.call_on_fit_task_end(estimator=estimator)
 
 
 def what_may_be_seen(estimator: Any, X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:

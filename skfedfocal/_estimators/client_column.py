@@ -23,6 +23,7 @@ from skfedfocal._data.columns import (
     without_column,
 )
 from skfedfocal._data.inputs import as_before_on_error, as_rows, plain
+from skfedfocal._estimators.callbacks import CallbackSupport, followed_inside
 from skfedfocal._estimators.handing_on import hand_on
 from skfedfocal._sklearn import HasMethods
 from skfedfocal._steps import last_step, to_last_step
@@ -39,7 +40,7 @@ def _inner_has(method: str) -> Callable[[Any], bool]:
     return check
 
 
-class ClientColumn(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class ClientColumn(CallbackSupport, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """A classifier that finds the client ids in a column of X.
 
     Tools that hand on nothing but X and y (reports, stacking, resampling, conformal prediction)
@@ -48,9 +49,6 @@ class ClientColumn(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     of X and gives it as ``clients=`` to all parts of `estimator` that take it: steps of a pipeline,
     branches of a `ColumnTransformer`, the classifier. The rest of X is what `estimator` is
     fitted on. Metadata routing need not be enabled, and stays as it is.
-
-    Like `sklearn.compose.ColumnTransformer`, it is named for what it does to a table: one column
-    says whose row each row is.
 
     Parameters
     ----------
@@ -301,7 +299,9 @@ default="population"
         validate_data(self, X, skip_check_array=True, reset=method == "fit" or self._is_new())
         if place is not None:
             ids, X = ids_of_column(X, place, self.column), without_column(X, place)
-        self.estimator_ = hand_on(inner, method, X, y, clients=ids, sample_weight=weight, **others)
+        given = {"clients": ids, "sample_weight": weight, **others}
+        with followed_inside(self, inner):
+            self.estimator_ = hand_on(inner, method, X, y, **given)
         self.column_ = place
         found = getattr(last_step(self.estimator_), "clients_", None)
         self.clients_ = ClientLayout.from_ids(ids, X.shape[0]).ids if found is None else found

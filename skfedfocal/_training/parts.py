@@ -17,6 +17,7 @@ from skfedfocal._disclosure import (
     COLUMN_SUMS,
     COUNTS_BELOW,
     OWN_FIGURES,
+    OWN_ROWS,
     PREDICTIONS,
     RECALLS,
     SINGLE,
@@ -274,6 +275,7 @@ def disclosure_table() -> str:
         ("FedFocalClassifierCV", HitsBeside.discloses),
         ("FederatedStandardScaler", ColumnSums.discloses),
         *((name, frozenset(facts)) for name, facts in _PREPROCESSING.items()),
+        ("flower.describe_sites", frozenset({COUNTS_BELOW, OWN_ROWS})),
         ("flower.evaluate", frozenset({PREDICTIONS})),
         ("flower.evaluate(by_site=True)", frozenset({PREDICTIONS, OWN_FIGURES})),
     ]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from skfedfocal._data.cells import EMPTY, spelled
 from skfedfocal._data.clients import is_missing
 from skfedfocal._data.differences import aligned
 from skfedfocal._sklearn import InvalidParameterError
 from skfedfocal.datasets._bunch import as_bunch, require_pandas
 from skfedfocal.datasets._tables import (
-    _EMPTY,
     as_written,
     check_no_dates,
     column_names,
@@ -111,7 +111,7 @@ def load_clients(
         raise InvalidParameterError(f"dates must be 'refuse' or 'days'; got {dates!r}.")
     pd = require_pandas("load_clients")
     files = _files(paths)
-    marks = {*_EMPTY, *missing}
+    marks = {*EMPTY, *missing}
     tables, labels = [], []
     for client, path in files.items():
         table = _read(path).drop(columns=list(drop), errors="ignore")
@@ -168,7 +168,7 @@ def _labels(path: Path, column: Any, fold_case: bool) -> Any:
     n_missing = int(sum(map(is_missing, column)))
     if n_missing:
         raise ValueError(f"{path.name}: column {column.name!r} has {n_missing} empty cells.")
-    return np.array([_folded(str(value), fold_case) for value in column], object)
+    return np.array([spelled(str(value), fold_case) for value in column], object)
 
 
 def _tidy(column: Any, marks: set[str], fold_case: bool) -> Any:
@@ -182,17 +182,12 @@ def _tidy(column: Any, marks: set[str], fold_case: bool) -> Any:
     try:
         return pd.to_numeric(tidied).astype(np.float64)
     except (ValueError, TypeError):
-        texts = [v if is_missing(v) else _folded(str(v), fold_case) for v in values]
+        texts = [v if is_missing(v) else spelled(str(v), fold_case) for v in values]
         return pd.Series(texts, dtype=object)
 
 
 def _is_gap(value: Any, marks: set[str]) -> bool:
     return is_missing(value) or (isinstance(value, str) and value.strip() in marks)
-
-
-def _folded(text: str, fold_case: bool) -> str:
-    text = " ".join(text.split())
-    return text.casefold() if fold_case else text
 
 
 def _days(table: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skfedfocal._data.cells import DATE, EMPTY
 from skfedfocal.datasets._bunch import require_pandas
-
-# What stands for an empty cell of a feature. In labels and ids only an empty cell does: "NA" can be
-# a country and "None" a class.
-_EMPTY = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>"]
-_DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([T ].*)?")
 
 
 def read_csv(path: Path, texts: list[str]) -> Any:
@@ -33,7 +28,7 @@ def read_csv(path: Path, texts: list[str]) -> Any:
             index_col=False,
             dtype=dict.fromkeys(texts, str),
             keep_default_na=False,
-            na_values={name: [""] if name in texts else _EMPTY for name in names},
+            na_values={name: [""] if name in texts else EMPTY for name in names},
             skipinitialspace=True,
         )
     except pd.errors.ParserError as error:
@@ -105,7 +100,7 @@ def is_date_column(values: Any) -> bool:
     if pd.api.types.is_numeric_dtype(values.dtype):
         return False
     first = values.dropna().head(1000)
-    return len(first) > 0 and all(_DATE.fullmatch(str(value).strip()) for value in first)
+    return len(first) > 0 and all(DATE.fullmatch(str(value).strip()) for value in first)
 
 
 def as_numbers(name: str, features: Any) -> NDArray[Any]:

@@ -105,6 +105,42 @@ class ClientClassesDisplay:
         counts = cells.reshape(len(ids), len(classes))
         return cls(counts, ids, classes).plot(ax=ax, kind=kind, **kwargs)
 
+    @classmethod
+    def from_summary(
+        cls, summary: Any, *, ax: Any = None, kind: str = "auto", **kwargs: Any
+    ) -> Self:
+        """Draw what a summary shows of the classes, in this process or at sites.
+
+        Parameters
+        ----------
+        summary : ClientSummary
+            Of `skfedfocal.describe.describe_clients` or `skfedfocal.flower.describe_sites`. Counts
+            that are withheld are not drawn; names of clients that have such end in "*".
+        ax : Axes, default=None
+            Axes to draw on. None makes a new figure.
+        kind : {"auto", "bars", "map"}, default="auto"
+            As in `plot`.
+        **kwargs : dict
+            Passed on to the bars or the image.
+
+        Returns
+        -------
+        display : ClientClassesDisplay
+            What was drawn.
+        """
+        classes, lines = list(summary.overall["classes"]), summary.clients
+        if not classes:
+            raise ValueError("The summary has no classes: pass y to what describes the clients.")
+        shown = [list(line["classes"].values()) for line in lines.values()]
+        names = [
+            f"{name}*" if None in counts else str(name)
+            for name, counts in zip(lines, shown, strict=True)
+        ]
+        counts = np.array([[n or 0 for n in own] for own in shown], np.int64)
+        return cls(counts, np.array(names, object), np.array(classes)).plot(
+            ax=ax, kind=kind, **kwargs
+        )
+
     def plot(self, *, ax: Any = None, kind: str = "auto", **kwargs: Any) -> Self:
         """Draw.
 

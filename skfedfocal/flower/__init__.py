@@ -22,6 +22,7 @@ from skfedfocal.flower._sites import SiteError
 from skfedfocal.flower._table import load_table
 
 if TYPE_CHECKING:
+    from skfedfocal.flower._description import describe_sites
     from skfedfocal.flower._evaluation import evaluate, leave_one_site_out
     from skfedfocal.flower._export import export_app, read_export, submit
     from skfedfocal.flower._rehearsal import SimulatedSites
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SimulatedSites",
     "SiteError",
+    "describe_sites",
     "evaluate",
     "export_app",
     "federate",
@@ -43,6 +45,7 @@ __all__ = [
 
 _HOMES = {
     "SimulatedSites": "_rehearsal",
+    "describe_sites": "_description",
     "evaluate": "_evaluation",
     "export_app": "_export",
     "federate": "_server",

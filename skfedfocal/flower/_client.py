@@ -41,6 +41,7 @@ def make_client_app(
     secure_aggregation: Any = False,
     privacy: PrivacyBudget | None = None,
     evaluation: str | None = None,
+    description: bool = False,
     min_rows: int = 10,
 ) -> ClientApp:
     """Make the app that a site runs beside its own rows.
@@ -65,14 +66,16 @@ def make_client_app(
         What the site answers to `evaluate`: nothing; figures that are added up over the sites, of
         which the server's app shows the sums alone (without secure sums it receives each site's);
         or its own figures as well.
+    description : bool, default=False
+        Whether it answers `describe_sites`, with its own line.
     min_rows : int, default=10
-        Its own figures about a class of which it has fewer rows are withheld. In the interval
-        [1, inf).
+        Its own figures about a class of which it has fewer rows are withheld, and so is what a
+        description would say of fewer. In the interval [1, inf).
 
     Returns
     -------
     app : flwr.clientapp.ClientApp
-        Answers round 0, the rounds, and what `evaluation` allows.
+        Answers round 0, the rounds, and what `evaluation` and `description` allow.
 
     Notes
     -----
@@ -104,6 +107,11 @@ def make_client_app(
         raise ValueError(
             f"privacy={privacy!r} cannot go with evaluation={evaluation!r}: figures have no noise."
         )
+    if description and (guard is not None or own is not None):
+        raise ValueError(
+            "description=True cannot go with privacy or secure_aggregation: what a site tells of "
+            "its rows has no noise and no mask."
+        )
     app = ClientApp()
 
     def rows(context: Context, task: Mapping[str, Any]) -> SiteRows:
@@ -112,7 +120,9 @@ def make_client_app(
 
     def statistics(content: RecordDict, context: Context) -> RecordDict:
         request = read_facts(content["task"])
-        _check_module(request["module"], module)
+        asked = request.get("described")
+        if asked is None:  # else it is about no model
+            _check_module(request["module"], module)
         table = rows(context, request)
         if guard is not None:
             guard.at_statistics(request, len(table.y))
@@ -120,6 +130,8 @@ def make_client_app(
         found = say.statistics(table, request)
         if request.get("evaluation"):
             found["evaluation"] = evaluation
+        if asked is not None and description:
+            found["described"] = _description_site().described(table, max(asked, min_rows))
         return RecordDict({"facts": write_facts(found)})
 
     def ask(content: RecordDict, context: Context) -> RecordDict:
@@ -209,6 +221,13 @@ def _private_site() -> Any:
 def _evaluation_site() -> Any:
     """What evaluates a model, and with it metrics, where it is asked for."""
     from skfedfocal.flower import _evaluation_site as site
+
+    return site
+
+
+def _description_site() -> Any:
+    """What describes the rows, where it is asked for."""
+    from skfedfocal.flower import _description_site as site
 
     return site
 

@@ -37,6 +37,7 @@ from skfedfocal.flower._sites import (
 )
 from skfedfocal.flower._units import Watch
 from skfedfocal.losses import Loss
+from skfedfocal.preprocessing import ColumnsOf
 from skfedfocal.preprocessing._described import describe_step, takes_gaps, unfitted
 from skfedfocal.preprocessing._preparation import Table, learn_from, learned, places_of
 from skfedfocal.privacy._aggregation import resolve_secure
@@ -274,6 +275,8 @@ def used_columns(before: list[tuple[str, Any]], sites: list[Site]) -> set[str] |
         return None
     table = Table(names, [None] * len(names), 0)
     ways = [columns for _, part, columns in step.transformers if part != "drop"]
+    if any(isinstance(columns, ColumnsOf) for columns in ways):
+        return None  # of all there is
     try:
         return {names[j] for columns in ways for j in places_of(columns, table)}
     except ValueError:  # a column that this site lacks; who does is said by name

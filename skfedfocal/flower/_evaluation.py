@@ -216,7 +216,8 @@ def leave_one_site_out(
         coordinator.train()
         before, model = fitted_parts(coordinator.estimator)
         task = task_of(before, model, found)
-        own[site.name] = {name: task[name] for name in ("steps", "predictor")}
+        # With its own order of columns: that of the first site among the others.
+        own[site.name] = {name: task[name] for name in ("columns", "steps", "predictor")}
         common = {**task, **own[site.name], "lenient": fills(before), "table": None}
     return evaluated(grid, found, common, own, model, by_site, min_rows, n_bins, timeout)
 

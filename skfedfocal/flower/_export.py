@@ -71,6 +71,7 @@ def export_app(
     load_data: Callable[..., Any] | None = None,
     publisher: str = "skfedfocal",
     evaluated: str | None = None,
+    described: bool = False,
     min_rows: int = 10,
     **options: Any,
 ) -> Path:
@@ -93,11 +94,13 @@ def export_app(
     evaluated : {None, "sums", "own"}, default=None
         What the sites' app answers to `evaluate`, as the `evaluation` of `make_client_app`: it
         stands in the app, where sites read it before they agree.
+    described : bool, default=False
+        Whether the sites' app answers `describe_sites`, as the `description` of `make_client_app`.
     min_rows : int, default=10
         As for `make_client_app`.
     **options : object
-        Further parameters of `make_server_app` and `federate`: checkpoint, evaluate_to, evaluation,
-        sites, classes, min_clients, timeout, wait.
+        Further parameters of `make_server_app` and `federate`: checkpoint, describe_to,
+        evaluate_to, evaluation, sites, classes, min_clients, timeout, wait.
 
     Returns
     -------
@@ -119,6 +122,8 @@ def export_app(
     check_evaluation(evaluated, min_rows)
     if evaluated is None and options.get("evaluate_to") is not None:
         raise ValueError("evaluate_to needs sites that answer: evaluated='sums' or 'own'.")
+    if not described and options.get("describe_to") is not None:
+        raise ValueError("describe_to needs sites that answer: described=True.")
     folder = Path(folder)
     package = folder / _PACKAGE
     if folder.exists() and any(folder.iterdir()) and not package.exists():
@@ -143,7 +148,11 @@ def export_app(
         imports = f"from skfedfocal.privacy import SecureAggregation\n{imports}"
         names["secure_aggregation"] = _in_code(resolve_secure(secure))
     if evaluated is not None:
-        names |= {"evaluation": repr(evaluated), "min_rows": repr(min_rows)}
+        names["evaluation"] = repr(evaluated)
+    if described:
+        names["description"] = "True"
+    if evaluated is not None or described:
+        names["min_rows"] = repr(min_rows)
     arguments = ", ".join(f"{parameter}={name}" for parameter, name in names.items())
     package.mkdir(parents=True, exist_ok=True)
     texts = {

@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skfedfocal._data.queries import Query, settle
+from skfedfocal._estimators.client_column import ClientColumn
 from skfedfocal._estimators.prediction import FederatedPredictor
 from skfedfocal._module import module_name
 from skfedfocal.flower._sites import Site, SiteError, table_of
@@ -21,9 +22,10 @@ def fitted_parts(estimator: Any) -> tuple[list[tuple[str, Any]], FederatedPredic
     steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
     *before, (_, model) = [one for one in steps if one[1] not in (None, "passthrough")]
     if not isinstance(model, FederatedPredictor):
+        inside = "; pass its estimator_" if isinstance(model, ClientColumn) else ""
         raise TypeError(
             "What is evaluated over sites must be a classifier of skfedfocal with one model for "
-            f"all, or a Pipeline that ends in one; got {type(model).__name__}."
+            f"all, or a Pipeline that ends in one; got {type(model).__name__}{inside}."
         )
     check_is_fitted(model)
     return before, model

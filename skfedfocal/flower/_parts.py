@@ -7,6 +7,7 @@ from typing import Any
 from sklearn.pipeline import Pipeline
 
 from skfedfocal._estimators.base import BaseFederatedClassifier
+from skfedfocal._estimators.client_column import ClientColumn
 from skfedfocal.preprocessing._described import check_step
 
 
@@ -17,6 +18,8 @@ def parts_of(estimator: Any) -> tuple[list[tuple[str, Any]], BaseFederatedClassi
     problem = None
     if not isinstance(classifier, BaseFederatedClassifier):
         problem = f"{type(classifier).__name__} is none"
+        if isinstance(classifier, ClientColumn):
+            problem += "; over sites each site is a client: pass its estimator"
     else:
         try:
             for _, step in before:
@@ -31,7 +34,8 @@ def parts_of(estimator: Any) -> tuple[list[tuple[str, Any]], BaseFederatedClassi
         )
     if not classifier.over_sites:
         raise TypeError(
-            f"{type(classifier).__name__} searches in one process, not over sites; there, or "
-            "over sites use FedFocalClassifier."
+            f"{type(classifier).__name__} searches in one process, not over sites. Over sites use "
+            "FedFocalClassifier with what was chosen, or judge one candidate at a time by "
+            "leave_one_site_out."
         )
     return before, classifier

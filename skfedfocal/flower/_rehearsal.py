@@ -41,7 +41,7 @@ class SimulatedSites(Grid):
     module : callable, torch.nn.Module or None, default=None
         As for `make_client_app`, where `app` is None.
     evaluation : {None, "sums", "own"}, default="sums"
-        As for `make_client_app`, where `app` is None.
+        As for `make_client_app`, where `app` is None. Such sites describe their rows, too.
     fault_rate : float, default=0.0
         Probability that a site fails in a round, in a way drawn from all there are.
     faults : mapping, default=None
@@ -86,7 +86,10 @@ class SimulatedSites(Grid):
             )
         if app is None:
             app = make_client_app(
-                lambda config: data[config["site"]], module=module, evaluation=evaluation
+                lambda config: data[config["site"]],
+                module=module,
+                evaluation=evaluation,
+                description=True,
             )
             configs: dict[str, Any] = {name: {} for name in data}
         else:

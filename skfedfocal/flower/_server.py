@@ -14,6 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 from skfedfocal._estimators.files import save_model
 from skfedfocal._plain import write_atomically
 from skfedfocal.flower._coordinator import Coordinator
+from skfedfocal.flower._description import describe_sites
 from skfedfocal.flower._evaluation import evaluate
 
 
@@ -22,6 +23,7 @@ def make_server_app(
     *,
     save_to: str | os.PathLike[str],
     checkpoint: str | os.PathLike[str] | None = None,
+    describe_to: str | os.PathLike[str] | None = None,
     evaluate_to: str | os.PathLike[str] | None = None,
     evaluation: Mapping[str, Any] | None = None,
     **options: Any,
@@ -37,6 +39,10 @@ def make_server_app(
         After a failure it is the model of the last good round, if there was one.
     checkpoint : str, path-like or None, default=None
         As for `federate`.
+    describe_to : str, path-like or None, default=None
+        Where what `describe_sites` finds before the training goes as JSON: `ClientSummary.as_dict`,
+        with "*" for what is withheld and null for what there are no values for. It is printed as
+        well. None is for no description.
     evaluate_to : str, path-like or None, default=None
         Where `Evaluation.as_dict` goes as JSON: after the training the model is evaluated over the
         same sites, whose apps have to allow it. None is for no evaluation.
@@ -56,12 +62,15 @@ def make_server_app(
     >>> from skfedfocal.flower import make_server_app
     >>> app = make_server_app(FedFocalClassifier(n_rounds=50), save_to="model.skf", min_clients=3)
     """
-    told: dict[str, Any] = {n: options[n] for n in ("sites", "timeout", "wait") if n in options}
-    told |= evaluation or {}
+    common: dict[str, Any] = {n: options[n] for n in ("sites", "timeout", "wait") if n in options}
+    told = common | dict(evaluation or {})
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
+        if describe_to is not None:
+            summary = describe_sites(grid, **common)
+            _write(summary, _for_file(summary.as_dict()), describe_to, "description")
         try:
             federate(grid, estimator, checkpoint=checkpoint, **options)
         finally:
@@ -70,11 +79,24 @@ def make_server_app(
                 print(f"skfedfocal: the model is in {os.fspath(save_to)}", flush=True)
         if evaluate_to is not None:
             found = evaluate(grid, estimator, **told)
-            text = json.dumps(found.as_dict(), allow_nan=False)
-            write_atomically(Path(evaluate_to), text.encode())
-            print(f"{found}\nskfedfocal: the evaluation is in {os.fspath(evaluate_to)}", flush=True)
+            _write(found, found.as_dict(), evaluate_to, "evaluation")
 
     return app
+
+
+def _write(found: Any, plain: dict[str, Any], path: str | os.PathLike[str], what: str) -> None:
+    """Into a file as JSON, and into the log as it prints itself."""
+    write_atomically(Path(path), json.dumps(plain, allow_nan=False).encode())
+    print(f"{found}\nskfedfocal: the {what} is in {os.fspath(path)}", flush=True)
+
+
+def _for_file(value: Any) -> Any:
+    """A description as JSON can hold it."""
+    if isinstance(value, dict):
+        return {str(key): _for_file(inner) for key, inner in value.items()}
+    if value is None:
+        return "*"
+    return None if isinstance(value, float) and value != value else value
 
 
 def federate(

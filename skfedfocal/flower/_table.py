@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skfedfocal._data.cells import DATE, EMPTY, spelled
+
 Config = Mapping[str, Any]
-# Cells that are empty, besides those of the node's own configuration.
-_MARKS = frozenset({"", "NA", "NaN", "nan", "null"})
 _TRUTHS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$")
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?")
 LoadData = Callable[[Config], tuple[Any, ...]]
 
 
@@ -29,10 +29,14 @@ def load_table(config: Config) -> tuple[Any, ...]:
     config : mapping
         ``data-path``: a .csv, .parquet or .npz file. ``target``: the column of the labels,
         "target" by default; the other columns are features. ``weight``: a column of sample
-        weights, if any. ``missing``: texts that stand for an empty cell in a .csv file, separated
-        by blanks, besides NA, NaN, nan and null. An .npz file has arrays X and y instead, and may
-        have sample_weight. Where `evaluate` asks for ``table="test"``, keys that begin with
-        ``test-``, such as ``test-data-path``, come in the place of those without.
+        weights, if any. ``drop``: columns that are left out, separated by commas. ``missing``:
+        texts that stand for an empty cell in a .csv file, separated by blanks, besides NA, N/A,
+        n/a, NaN, nan, NULL, null, None and <NA>. ``dates``: "days" makes columns of dates those of
+        days since 1970-01-01; as dates no model takes them. ``fold-case``: true brings texts and
+        labels into one spelling, in small letters and with single blanks, as `load_clients` does.
+        An .npz file has arrays X and y instead, and may have sample_weight. Where `evaluate` asks
+        for ``table="test"``, keys that begin with ``test-``, such as ``test-data-path``, come in
+        the place of those without.
 
     Returns
     -------
@@ -46,7 +50,8 @@ def load_table(config: Config) -> tuple[Any, ...]:
     Raises
     ------
     ValueError
-        If the file is damaged, or is no such table; names it.
+        If the file is damaged, or is no such table; names it. If dates are not all written like
+        2026-01-31.
     OSError
         If there is no such file, or it may not be read.
 
@@ -66,7 +71,9 @@ def load_table(config: Config) -> tuple[Any, ...]:
         raise ValueError("The node's configuration has no data-path; it must name the table.")
     path = Path(str(config["data-path"]))
     target, weight = str(config.get("target", "target")), config.get("weight")
-    marks = _MARKS | frozenset(str(config.get("missing", "")).split())
+    marks = frozenset({*EMPTY, *str(config.get("missing", "")).split()})
+    dropped = [name.strip() for name in str(config.get("drop", "")).split(",")]
+    days, fold_case = _choice(config, "dates", "refuse", "days"), _choice(config, "fold-case")
     kind = path.suffix.lower()
     if kind not in (".npz", ".csv", ".parquet"):
         raise ValueError(f"data-path must be a .csv, .parquet or .npz file; got {path.name!r}.")
@@ -80,10 +87,10 @@ def load_table(config: Config) -> tuple[Any, ...]:
     for wanted in [target] if weight is None else [target, str(weight)]:
         if wanted not in names:
             raise ValueError(f"{path.name} has no column {wanted!r}; it has {names}.")
-    features = [name for name in names if name not in (target, weight)]
+    features = [name for name in names if name not in (target, weight, *dropped)]
     with _named(path):
-        X = Table([column(name) for name in features], features)
-        y = _complete(column(target), target, path)
+        X = Table([_tidy(column(name), days, fold_case) for name in features], features)
+        y = _tidy(_complete(column(target), target, path), False, fold_case)
         return X, y, None if weight is None else _complete(column(str(weight)), str(weight), path)
 
 
@@ -158,6 +165,24 @@ def _complete(column: NDArray[Any], name: str, path: Path) -> NDArray[Any]:
     return column.astype(str) if column.dtype.kind == "O" else column
 
 
+def _choice(config: Config, key: str, no: str = "false", yes: str = "true") -> bool:
+    """What the configuration says where there are two ways."""
+    value = str(config.get(key, no)).lower()
+    if value not in (no, yes):
+        raise ValueError(f"{key} must be {yes} or {no}; got {config[key]!r}.")
+    return value == yes
+
+
+def _tidy(column: NDArray[Any], days: bool, fold_case: bool) -> NDArray[Any]:
+    """Dates as days since 1970, and texts in one spelling, where that is asked for."""
+    if days and column.dtype.kind == "M":
+        return (column - np.datetime64(0, "D")) / np.timedelta64(1, "D")
+    if fold_case and column.dtype.kind in "OU":
+        texts = [spelled(value) if isinstance(value, str) else value for value in column]
+        return np.array(texts, column.dtype.kind)
+    return column
+
+
 def _read_csv(path: Path, marks: frozenset[str]) -> tuple[list[str], Column]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = list(csv.reader(file))
@@ -181,15 +206,18 @@ def _read_csv(path: Path, marks: frozenset[str]) -> tuple[list[str], Column]:
                 return cells.astype(np.int64)
             except (ValueError, OverflowError):
                 pass
-        elif all(map(_DATE.match, cells[~missing])) and not missing.all():
+        if not missing.all() and all(map(DATE.fullmatch, cells[~missing])):
+            if not all(map(_ISO_DATE.fullmatch, cells[~missing])):
+                raise ValueError(
+                    f"column {name!r} has dates that are not all written like 2026-01-31, so that "
+                    "day and month cannot be told apart; write them so, or drop the column."
+                )
             return np.where(missing, "NaT", cells).astype("M8[us]")
         cells[missing] = np.nan
         try:
             return cells.astype(np.float64)
         except ValueError:
             pass
-        if not missing.any() and all(map(_DATE.match, cells)):
-            return cells.astype("M8[us]")
         if all(cell in _TRUTHS for cell in cells[~missing]):
             cells[~missing] = [_TRUTHS[cell] for cell in cells[~missing]]
             return cells if missing.any() else cells.astype(bool)

@@ -6,7 +6,7 @@ from skfedfocal.metrics._evaluation import Evaluation
 from skfedfocal.metrics._report import client_report
 from skfedfocal.metrics._scorer import make_client_scorer, mean_client, worst_client
 from skfedfocal.metrics._scores import client_scores
-from skfedfocal.metrics._threshold import Threshold
+from skfedfocal.metrics._threshold import Threshold, threshold_for_recall
 
 __all__ = [
     "Bounds",
@@ -17,5 +17,6 @@ __all__ = [
     "evaluate",
     "make_client_scorer",
     "mean_client",
+    "threshold_for_recall",
     "worst_client",
 ]

@@ -16,8 +16,8 @@ from skfedfocal.metrics._bounds import (
     roc_auc_bounds,
 )
 from skfedfocal.metrics._report_text import report_text
-from skfedfocal.metrics._sums import WITHHELD, parts_of, withheld
-from skfedfocal.metrics._threshold import Threshold, highest
+from skfedfocal.metrics._sums import WITHHELD, parts_of, thresholds, withheld
+from skfedfocal.metrics._threshold import Threshold, check_recall, highest
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -160,12 +160,11 @@ class Evaluation:
         ValueError
             If `recall` is none, or the class has no rows, or its figures are withheld.
         """
-        if not 0 < recall <= 1:
-            raise ValueError(f"recall must be above 0 and at most 1; got {recall!r}.")
+        check_recall(recall)
         if label is None and len(self.classes) != 2:
             raise ValueError("label is missing: of which class the recall is meant.")
         positives, negatives = self._histograms(self._place(label))
-        return highest(positives, negatives, recall)
+        return highest(positives, negatives, thresholds(positives.shape[-1]), recall)
 
     def classification_report(
         self, *, digits: int = 2, output_dict: bool = False

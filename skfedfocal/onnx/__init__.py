@@ -4,7 +4,8 @@ What is exported says what `predict` and `predict_proba` say, to 1e-5, wherever 
 and needs neither this package nor torch there.
 """
 
+from skfedfocal.onnx._comparison import Comparison, compare_onnx
 from skfedfocal.onnx._convert import register_converters, to_onnx
 from skfedfocal.onnx._inputs import onnx_inputs
 
-__all__ = ["onnx_inputs", "register_converters", "to_onnx"]
+__all__ = ["Comparison", "compare_onnx", "onnx_inputs", "register_converters", "to_onnx"]

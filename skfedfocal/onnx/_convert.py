@@ -70,8 +70,9 @@ def to_onnx(estimator: Any, X: Any, *, target_opset: int = 21) -> Any:
         `ClientColumn` or a search around these, or a classifier with a threshold (scikit-learn's
         FixedThresholdClassifier and TunedThresholdClassifierCV).
     X : array-like, frame or sparse matrix of shape (n_samples, ...)
-        Rows, as they are given to `predict`: their columns and types are those of the model's
-        inputs. A few will do, if every column of texts has a text in them.
+        Rows, as they are given to `predict`: their columns and types, less the column of a
+        `ClientColumn`, are those of the model's inputs. A few will do, if every column of texts has
+        a text in them.
     target_opset : int, default=21
         Version of ONNX's operators, at least 19.
 
@@ -114,9 +115,7 @@ def to_onnx(estimator: Any, X: Any, *, target_opset: int = 21) -> Any:
     register_converters()
     from skl2onnx import convert_sklearn
 
-    while type(estimator) is ClientColumn:
-        X = _without_ids(estimator, X)
-        estimator = estimator.estimator_
+    X = without_ids(estimator, X)
     parsers: dict[Any, Any] = dict.fromkeys(_AROUND, _parse_around)
     parsers |= dict.fromkeys(_THRESHOLDS, _parse_threshold)
     return convert_sklearn(
@@ -227,6 +226,13 @@ def _parse_around(scope: Any, around: Any, inputs: Any, custom_parsers: Any = No
     """Walk into the estimator inside."""
     from skl2onnx._parse import _parse_sklearn
 
+    if type(around) is ClientColumn and around.column_ is not None:
+        shapes = [list(one.type.shape) for one in inputs]  # behind other steps not known yet
+        if sum(shape[-1] for shape in shapes if shape) != around.n_features_in_ - 1:
+            raise TypeError(
+                "A ClientColumn behind other steps takes the ids from what they give, and a file "
+                "has no ids: put the steps inside the ClientColumn."
+            )
     return _parse_sklearn(scope, _inside(around), inputs, custom_parsers=custom_parsers)
 
 
@@ -247,10 +253,14 @@ def _innermost(model: Any) -> Any:
     return model
 
 
-def _without_ids(model: ClientColumn, X: Any) -> Any:
-    """Rows as the estimator inside predicts of them."""
-    X, place = model._table(X)
-    return X if place is None else without_column(X, place)
+def without_ids(model: Any, X: Any) -> Any:
+    """Rows without the column that a ClientColumn, in whatever it is, takes the ids from."""
+    while model is not None:
+        if type(model) is ClientColumn:
+            X, place = model._table(X)
+            X = X if place is None else without_column(X, place)
+        model = _inside(model)
+    return X
 
 
 # -- thresholds ------------------------------------------------------------------------------------

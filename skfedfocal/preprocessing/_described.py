@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skfedfocal.preprocessing._ask import FittedByQuestions
+from skfedfocal.preprocessing._columns_of import ColumnsOf
 from skfedfocal.preprocessing._imputer import FederatedSimpleImputer
 from skfedfocal.preprocessing._min_max_scaler import FederatedMaxAbsScaler, FederatedMinMaxScaler
 from skfedfocal.preprocessing._one_hot_encoder import FederatedOneHotEncoder
@@ -146,6 +147,11 @@ def _describe_columns(step: ColumnTransformer) -> dict[str, Any]:
         names = getattr(step, "feature_names_in_", None)
         found["fitted"] = {
             "steps": {name: describe_step(part) for name, part in inside.items()},
+            "columns": {
+                name: _plain_columns(columns)
+                for name, columns in columns_of(step).items()
+                if name != "remainder"
+            },
             "widths": {name: _width(step, name) for name in inside},
             "names": None if names is None else names.tolist(),
             "n_features": step.n_features_in_,
@@ -156,7 +162,8 @@ def _describe_columns(step: ColumnTransformer) -> dict[str, Any]:
 
 def _rebuild_columns(described: dict[str, Any]) -> ColumnTransformer:
     branches = [
-        (name, rebuild_step(part), columns) for name, part, columns in described["branches"]
+        (name, rebuild_step(part), _rebuilt(columns))
+        for name, part, columns in described["branches"]
     ]
     remainder = rebuild_step(described["remainder"])
     step = ColumnTransformer(branches, remainder=remainder, **described["params"])
@@ -164,7 +171,9 @@ def _rebuild_columns(described: dict[str, Any]) -> ColumnTransformer:
     if fitted is not None:
         steps = {name: rebuild_step(part) for name, part in fitted["steps"].items()}
         names, n_features = fitted["names"], fitted["n_features"]
-        finish_columns(step, steps, fitted["widths"], names, n_features, fitted["sparse"])
+        finish_columns(
+            step, steps, fitted["columns"], fitted["widths"], names, n_features, fitted["sparse"]
+        )
     if described.get("output"):
         step.set_output(**described["output"])
     return step
@@ -173,6 +182,7 @@ def _rebuild_columns(described: dict[str, Any]) -> ColumnTransformer:
 def finish_columns(
     step: ColumnTransformer,
     fitted: dict[str, Any],
+    of_branch: dict[str, Any],
     widths: dict[str, int],
     names: list[str] | None,
     n_features: int,
@@ -189,6 +199,8 @@ def finish_columns(
         Changed.
     fitted : dict of str to transformer
         By name; what is dropped or passed through is not among them.
+    of_branch : dict of str to list
+        The columns of each branch, by name or number: also of what is a `ColumnsOf` in `step`.
     widths : dict of str to int
         How many columns each gives.
     names : list of str or None
@@ -200,8 +212,8 @@ def finish_columns(
     """
     params = step.get_params(deep=False)
     branches = [
-        (name, _Width(widths[name]) if name in fitted else part, columns)
-        for name, part, columns in params["transformers"]
+        (name, _Width(widths[name]) if name in fitted else part, of_branch[name])
+        for name, part, _ in params["transformers"]
     ]
     rest = params["remainder"]
     if not isinstance(rest, str):
@@ -255,13 +267,25 @@ def _is_passed(part: Any) -> bool:
     return isinstance(part, str) or type(part).__name__ == "FunctionTransformer"
 
 
+def columns_of(step: ColumnTransformer) -> dict[str, Any]:
+    """The columns of each branch of a fitted one, and of what remains."""
+    return {name: columns for name, _, columns in step.transformers_}
+
+
 def _plain_columns(columns: Any) -> Any:
     """A choice of columns without what plain data cannot hold."""
+    if isinstance(columns, ColumnsOf):
+        return {"of": columns.kind}
     if callable(columns):
         raise TypeError("A ColumnTransformer whose columns are a function cannot be written.")
     if isinstance(columns, slice):
         raise TypeError("A ColumnTransformer whose columns are a slice cannot be written.")
     return columns.tolist() if hasattr(columns, "tolist") else columns
+
+
+def _rebuilt(columns: Any) -> Any:
+    """A choice of columns, of `_plain_columns`."""
+    return ColumnsOf(columns["of"]) if isinstance(columns, dict) else columns
 
 
 def as_federated(step: Any) -> Any:

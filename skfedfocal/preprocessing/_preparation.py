@@ -21,8 +21,10 @@ from sklearn.pipeline import Pipeline
 from skfedfocal._data.queries import Query
 from skfedfocal._disclosure import VALUE_COUNTS
 from skfedfocal.preprocessing._ask import About
+from skfedfocal.preprocessing._columns_of import ColumnsOf
 from skfedfocal.preprocessing._described import (
     as_federated,
+    columns_of,
     describe_step,
     finish_columns,
     one_row,
@@ -219,9 +221,13 @@ def _side_by_side(step: ColumnTransformer, table: Table, path: list[Node], fitte
     n_columns, taken = len(table.dtypes), set()
     one_row(table.names, n_columns)  # what is missing is found before anyone is asked
     known = {name: part for name, part, _ in step.transformers_} if fitted else {}
+    of_branch = columns_of(step) if fitted else {}  # as they were then
     ways, found, blocks, tables = [], {}, [], []
     for name, part, columns in step.transformers:
-        places = places_of(columns, table)
+        places = places_of(of_branch.get(name, columns), table)
+        if isinstance(columns, ColumnsOf):
+            columns = places if table.names is None else [table.names[j] for j in places]
+        of_branch.setdefault(name, columns)
         taken |= set(places)
         ways.append((name, part, places))
     rest = [j for j in range(n_columns) if j not in taken]
@@ -249,7 +255,7 @@ def _side_by_side(step: ColumnTransformer, table: Table, path: list[Node], fitte
     nodes.append({"stack": is_sparse})
     done = clone(step)
     widths = {name: len(out.dtypes) for name, out in tables}
-    finish_columns(done, found, widths, table.names, n_columns, is_sparse)
+    finish_columns(done, found, of_branch, widths, table.names, n_columns, is_sparse)
     dtypes = [dtype for _, out in tables for dtype in out.dtypes]
     gives_names = getattr(done, "_sklearn_output_config", {}).get("transform", "default")
     names = list(done.get_feature_names_out()) if gives_names != "default" else None
@@ -260,8 +266,12 @@ def _side_by_side(step: ColumnTransformer, table: Table, path: list[Node], fitte
 def places_of(columns: Any, table: Table) -> list[int]:
     """Numbers of the columns that a ColumnTransformer names."""
     n, names = len(table.dtypes), table.names
+    if isinstance(columns, ColumnsOf):
+        return columns.places(table.dtypes)
     if callable(columns):
-        raise TypeError("a ColumnTransformer over sites needs its columns by name or number")
+        raise TypeError(
+            "a ColumnTransformer over sites needs its columns by name, by number, or as ColumnsOf"
+        )
     if isinstance(columns, slice):
         if not all(end is None or isinstance(end, int) for end in (columns.start, columns.stop)):
             raise TypeError("a slice of columns over sites needs numbers; list the names instead")

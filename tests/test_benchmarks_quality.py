@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 pytest.importorskip("jinja2")
 pytest.importorskip("benchmarks.quality", reason="not part of the source distribution")
 
-from benchmarks.quality import coverage, defaults, report, summary
+from benchmarks.quality import coverage, defaults, length
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.losses import CalibratedLogitsLoss, RestrictedSoftmaxLoss
 from benchmarks.quality.measures import (
@@ -34,7 +34,7 @@ from benchmarks.quality.rounds import (
 )
 from benchmarks.quality.runner import Runner, read
 from benchmarks.quality.sets import SETS, Scenario, Task, systematic
-from skfedfocal import FederatedClassifier
+from skfedfocal import FederatedClassifier, FedFocalClassifier
 from skfedfocal.losses import CrossEntropyLoss, FocalLoss, Loss
 
 N_ROWS = 240
@@ -296,42 +296,7 @@ def test_command_line(tiny, data, tmp_path):
         main([*options, "--only", "nowhere"])
 
 
-# -- the summary and the page ----------------------------------------------------------------
-
-
-def test_the_page_is_that_of_the_summary():
-    assert report.page() == report.PAGE.read_text()
-
-
-def records(**scores):
-    return [
-        {"leg": "default", "set": s, "method": m, "seed": seed, "balanced_accuracy": v, "mib": 1.0}
-        for s, of_set in scores.items()
-        for m, values in of_set.items()
-        for seed, v in enumerate(values)
-    ]
-
-
-def test_summary_has_ranks_differences_and_their_errors():
-    scores = {"har": {BASE: [0.9, 0.8], "fedavg": [0.7, 0.7]}}
-    scores["heart"] = {BASE: [0.5, 0.5], "fedavg": [0.5, 0.5]}
-    accuracy, means = summary.summarise(records(**scores))
-    leg = accuracy.loc["default"]
-    assert report.ranks(leg.loc["mean"]).to_dict() == {BASE: 1.25, "fedavg": 1.75}
-    assert leg.loc[("se", "fedavg"), "har"] == pytest.approx(5)  # of 20 and 10: deviation over √2
-    assert report.overview(leg).loc["FedAvg, cross-entropy"].tolist()[2] == "-7.5 (2.5)"
-    assert means.mib.tolist() == [1, 1]
-
-
-def test_sets_that_are_not_run_stay_in_the_summary(tmp_path):
-    both = {name: {BASE: [0.5, 0.6], "fedavg": [0.4, 0.5]} for name in ("har", "heart")}
-    summary.keep(*summary.summarise(records(**both)), {"n_seeds": 2}, tmp_path)
-    again = {"heart": {BASE: [0.7, 0.8], "fedavg": [0.4, 0.5]}}
-    summary.keep(*summary.summarise(records(**again)), {"n_seeds": 2}, tmp_path)
-    kept = summary.accuracy(tmp_path)
-    assert kept.loc[("default", "mean", BASE)].tolist() == pytest.approx([55, 75])
-    with pytest.raises(SystemExit, match="2 seeds, not 3"):
-        summary.keep(*summary.summarise(records(**again)), {"n_seeds": 3}, tmp_path)
+# -- other commands ----------------------------------------------------------------------------
 
 
 def test_defaults_are_compared_on_training_rows_alone(tiny, data, tmp_path):
@@ -344,13 +309,22 @@ def test_defaults_are_compared_on_training_rows_alone(tiny, data, tmp_path):
     assert list(shown.index) == list(defaults.variants())
 
 
-def test_a_choice_is_judged_by_sets_that_it_did_not_see():
-    # Without the two heart sets "x" is best, and loses two points on them.
-    columns = {"har": [70, 75], "fraud": [70, 71], "heart": [80, 79], "heart_severity": [40, 37]}
-    accuracy = pd.DataFrame(columns, index=["the default", "x"], dtype=float)
-    found = defaults.leave_sets_out(accuracy)
-    assert found.loc["heart_disease (2)"].tolist() == ["x", "-2.00"]
-    assert found.loc["uci_har (1)"].tolist() == ["the default", "+0.00"]
+def test_lengths_are_measured_within_one_training(tiny, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(length, "LENGTHS", (2, 4))
+    monkeypatch.setattr(length, "MOST", 4)
+    options = ["--seeds", "1", "--only", "tiny", "--data", str(data), "--results", str(tmp_path)]
+    length.main(options)
+    found = pd.read_csv(tmp_path / "length.csv", index_col=["way", "statistic"]).tiny
+    task = tiny.task(data, 0, fold=0)
+    for n in (2, 4):
+        model = FedFocalClassifier(**{**common(tiny, length.RATE, 0), "n_rounds": n})
+        model.fit(task.X, task.y, clients=task.clients)
+        assert found[f"{n} rounds", "accuracy"] == pytest.approx(length.score(model, task), abs=0.1)
+        model.set_params(average_rounds=n // 2).fit(task.X, task.y, clients=task.clients)
+        mean = found[f"{n} rounds, {length.MEAN}", "accuracy"]
+        assert mean == pytest.approx(length.score(model, task), abs=0.1)
+    assert found.xs("minus best", level="statistic")[["2 rounds", "4 rounds"]].max() == 0
+    assert length.section(tmp_path / "length.csv")["n_sets"] == 1
 
 
 def test_coverage_counts_what_it_asks_for(data):

@@ -7,6 +7,7 @@ that file to begin anew. Hours for all sets; ``--quick`` takes a minute, ``--pag
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -14,7 +15,8 @@ import torch
 
 from . import report, summary
 from .cli import parsed, wanted
-from .methods import BASE, METHODS, Method
+from .defaults import chosen_elsewhere
+from .methods import BASE, ELSEWHERE, METHODS, Method
 from .runner import Runner, read
 from .sets import Scenario
 
@@ -37,15 +39,22 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     parallel = joblib.Parallel(n_jobs=options.jobs)
     parallel(joblib.delayed(_run_set)(s, options, methods) for s in scenarios)
     runners = [Runner(s, options.seeds, path) for s in scenarios]
-    records = [record for runner in runners for record in runner.collected(methods)]
+    records = [r for runner in runners for r in runner.collected(of_set(runner.scenario, methods))]
     seconds = sum(r["seconds"] for r in read(path))
     facts = {"n_seeds": options.seeds, "cpu_hours": round(seconds / 3600, 2)}
     summary.keep(*summary.summarise(records), facts, folder)
 
 
+def of_set(scenario: Scenario, methods: list[Method]) -> list[Method]:
+    """The methods, one of which is what the sets of the other half choose."""
+    own = chosen_elsewhere().get(scenario.name)
+    return [replace(m, own=(own,)) if m.name == ELSEWHERE and own else m for m in methods]
+
+
 def _run_set(scenario: Scenario, options: argparse.Namespace, methods: list[Method]) -> None:
     torch.set_num_threads(1)
-    Runner(scenario, options.seeds, options.results / "quality.jsonl", options.data).run(methods)
+    runner = Runner(scenario, options.seeds, options.results / "quality.jsonl", options.data)
+    runner.run(of_set(scenario, methods))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from skfedfocal.selection import CategoryCoverage, Selection, Uniform
 from .cli import ROOT, parsed
 from .measures import balanced_accuracy
 from .methods import common
-from .runner import LEARNING_RATES
 from .sets import SETS, Scenario, Task
 
 SELECTIONS: dict[str, Selection] = {
@@ -55,9 +54,10 @@ def measure(scenario: Scenario, sizes: tuple[int, ...], data: Path, n_seeds: int
     task = scenario.task(data, 0, fold=0)
     scores = [
         [*halves(task, scenario, Uniform(), sizes[-1] // 2, rate, 0)][-1]["accuracy"]
-        for rate in LEARNING_RATES
+        for rate in scenario.learning_rates
     ]
-    rate, n_clients = LEARNING_RATES[int(np.argmax(scores))], scenario.partition["n_clients"]
+    rate = scenario.learning_rates[int(np.argmax(scores))]
+    n_clients = scenario.partition["n_clients"]
     rows: list[dict[str, Any]] = []
     for seed in range(n_seeds):
         task = scenario.task(data, seed)

@@ -9,6 +9,7 @@ variants. Records are kept in results/quality.jsonl, so that a run can be resume
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,36 @@ def summarise(records: list[Record]) -> pd.DataFrame:
     return mean.stack().rename_axis(["leg", "variant", "set", "statistic"]).unstack("set")
 
 
-def section(path: Path) -> dict[str, pd.DataFrame] | None:
+def chosen_elsewhere(folder: Path = HERE) -> dict[str, Own]:
+    """For each set the parameters that the other half of the sets chooses, by the best mean."""
+    path = folder / "defaults.csv"
+    if not path.exists():
+        return {}
+    found = {}
+    for half, words in by_half(accuracy_of(path)).items():
+        own = variants()[words]
+        found |= {name: own for name, of in SETS.items() if of.half == half}
+    return found
+
+
+def by_half(accuracy: pd.DataFrame) -> dict[int, str]:
+    """For each half of the sets the variant that is best on the other; variants by sets."""
+    half = accuracy.columns.to_series().map(lambda name: SETS[name].half)
+    return {
+        k: accuracy.loc[:, half != k].mean(axis=1).idxmax()
+        for k in sorted(set(half))
+        if (half != k).any()
+    }
+
+
+def accuracy_of(path: Path) -> pd.DataFrame:
+    """Balanced accuracy after all rounds: variants by sets."""
+    found = pd.read_csv(path, index_col=["leg", "variant", "statistic"])
+    accuracy = found.loc[next(iter(SHARES))].xs("accuracy", level="statistic")
+    return accuracy.loc[[*variants()]]  # the default first: it wins where all are equal
+
+
+def section(path: Path) -> dict[str, Any] | None:
     """Tables of the results page; None where there is no file."""
     if not path.exists():
         return None
@@ -85,8 +115,41 @@ def section(path: Path) -> dict[str, pd.DataFrame] | None:
         columns[f"log-loss, {leg}"] = form(loss.mean(axis=1), ".3f")
     shown = pd.DataFrame(columns).rename_axis("changed")
     shown.loc["the default", [f"difference, {leg}" for leg in SHARES]] = "–"
-    first = found.loc[next(iter(SHARES))].xs("accuracy", level="statistic")
-    return {"n_sets": first.shape[1], "variants": shown, "left_out": leave_sets_out(first)}
+    first = accuracy_of(path)
+    return {
+        "n_sets": first.shape[1],
+        "variants": shown,
+        "left_out": leave_sets_out(first),
+        "by_half": chosen_by_half(first),
+        "halved": halved(first),
+    }
+
+
+def chosen_by_half(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """The sets of each half, what the other chooses, and what that gives on these."""
+    rows = {}
+    for half, chosen in by_half(accuracy).items():
+        names = [name for name in accuracy if SETS[name].half == half]
+        gap = accuracy.loc[chosen, names] - accuracy.loc["the default", names]
+        rows["; ".join(SETS[name].title for name in names)] = {
+            "the other half chooses": chosen,
+            "minus the default": f"{gap.mean():+.2f}",
+            "at the least": f"{gap.min():+.2f} ({SETS[gap.idxmin()].title})",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("reported on")
+
+
+def halved(accuracy: pd.DataFrame) -> pd.Series:
+    """For all ways to halve the files: what one half chooses, on the other, over the default."""
+    by_file = accuracy.columns.to_series().map(lambda name: SETS[name].file)
+    files = sorted(set(by_file))
+    gaps = []
+    for half in combinations(files, len(files) // 2) if len(files) > 1 else ():
+        seen = by_file.isin(half)
+        chosen = accuracy.loc[:, seen].mean(axis=1).idxmax()
+        rest = accuracy.loc[:, ~seen]
+        gaps.append((rest.loc[chosen] - rest.loc["the default"]).mean())
+    return pd.Series(gaps, dtype=float)
 
 
 def leave_sets_out(accuracy: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,6 @@ from .sets import Scenario
 Record = dict[str, Any]
 KEY = ("set", "method", "own", "learning_rate", "seed", "fold", "share")
 LEGS = ("default", "tuned")
-LEARNING_RATES = (0.03, 0.1, 0.3)
 N_TUNING = 2  # seeds that tune for all, where all have the same test rows
 
 
@@ -81,10 +80,11 @@ class Runner:
         """The learning rate with the best validation score; the smallest of equals."""
         if method.name == CHOOSES:
             method = METHODS[BASE]
-        if not method.tunes_rate:
-            return LEARNING_RATES[0]
+        rates = self.scenario.learning_rates
+        if not method.tunes_rate or len(rates) == 1:
+            return rates[0]
         own = method.own[0]
-        return self._best(seed, LEARNING_RATES, lambda rate, s: (method, own, rate, s, 0))
+        return self._best(seed, rates, lambda rate, s: (method, own, rate, s, 0))
 
     def own(self, method: Method, seed: int) -> Own:
         """The own parameter with the best validation score at that rate; the first of equals."""

@@ -65,6 +65,8 @@ class Scenario:
     n_train: int | None = None
     partition: dict[str, Any] | None = None
     resplit: bool = False
+    learning_rates: tuple[float, ...] = (0.03, 0.1, 0.3)
+    half: int = 0
     repeats: int = 1
     role: str = "standard"
 

@@ -48,19 +48,19 @@ def summarise(records: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataF
 
 
 def keep(found: pd.DataFrame, means: pd.DataFrame, facts: dict[str, Any], folder: Path) -> None:
-    """Write the summary; sets that were not run stay as they are.
+    """Write the summary; sets and methods that were not run stay as they are.
 
     Means over sets, and what is said of the machine, change only with a run of all of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept = accuracy(folder).drop(columns=found.columns, errors="ignore")
-    if kept.columns.empty:
+    kept = accuracy(folder)
+    if kept.columns.isin(found.columns).all() and kept.index.isin(found.index).all():
         means.to_csv(folder / "means.csv", float_format="%.4g")
         facts = {**facts, "n_sets": found.shape[1], "machine": describe()}
         (folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
     elif (seeds := json.loads((folder / "facts.json").read_text())["n_seeds"]) != facts["n_seeds"]:
         raise SystemExit(f"The other sets have {seeds} seeds, not {facts['n_seeds']}.")
-    joined = kept.join(found, how="outer")
+    joined = found.combine_first(kept)
     known = [name for name in SETS if name in joined]
     joined[known].to_csv(folder / "accuracy.csv", float_format="%.3f")
 

@@ -26,7 +26,7 @@ demo: $(VENV)/.demo ## FedAvg beside Fed-Focal on real data; DATA=file [TARGET=c
 
 # Two processes with one thread each: more threads would only wait for one another.
 test: $(VENV)/.dev ## the tests, on two cores; ARGS="-k name" is passed on to pytest
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 # Servers want both cores for themselves, so the tests that start them run one after the other.
 test-flower: $(FLOWER)/.test ## the tests of skfedfocal.flower, also with real Flower servers on the loopback interface

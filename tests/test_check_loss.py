@@ -44,6 +44,14 @@ class Branches(Torchs):
         return torch.log_softmax(logits + 0.2 * constants, 1)
 
 
+class OfTheFirstClient(CrossEntropyLoss):
+    """Right for one client's rows, and for several clients that have the same ones."""
+
+    def gradient(self, logits, y, constants=None):
+        rows, found = super().gradient(logits, y, constants)
+        return rows, found[:1].expand_as(found) if found.ndim > 2 else found
+
+
 class NoPosterior(Loss):
     def __call__(self, logits, y, constants=None):
         return cross_entropy(logits, y, reduction="none")
@@ -103,6 +111,7 @@ REFUSED = {
     "raises": (Raises(), "Raises: log_posterior raised RuntimeError: out of order"),
     "no probabilities": (Unnormalised(), "log_posterior gives no log-probabilities"),
     "derivative of another": (OfAnother(), "gradient is not the derivative"),
+    "derivative of one client's": (OfTheFirstClient(), "gradient is not the derivative"),
     "gamma of other classes": (FocalLoss([1.0, 2.0]), "gamma has 2 entries but there are 3"),
 }
 

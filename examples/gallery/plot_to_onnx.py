@@ -63,7 +63,7 @@ class Cultivar(torch.nn.Module):
         return self.posterior(((x - self.mean) / self.scale).float())
 
 
-torch.onnx.export(
+_ = torch.onnx.export(
     Cultivar().eval(),
     (torch.tensor(data.data[:2]),),
     folder / "wine.onnx",

@@ -213,4 +213,4 @@ def _choice(losses: Array, weight: Array) -> tuple[Array, int]:
     means = weight @ losses
     lead = losses - losses[:, :1]
     error = np.sqrt(weight**2 @ (lead - weight @ lead) ** 2)
-    return means, int(np.argmin(means - means[0] + _ERRORS * error))
+    return means, int(np.argmin(means + _ERRORS * error))

@@ -105,9 +105,9 @@ def _check_gradient(
     loss: Loss, logits: Tensor, y: Tensor, constants: Tensor | None, wanted: Tensor
 ) -> None:
     """A closed form must be that of the loss, also for the rows of several clients at once."""
-    shape = (2, *logits.shape)
-    found = _called(loss, "gradient", logits.expand(shape), y.expand(shape[:2]), constants)[1]
-    if found.shape != shape or not (found - wanted).abs().max() < _tolerance(logits.dtype):
+    several, labels, wanted = (torch.stack([t, t.flip(0)]) for t in (logits, y, wanted))
+    found = _called(loss, "gradient", several, labels, constants)[1]
+    if found.shape != wanted.shape or not (found - wanted).abs().max() < _tolerance(logits.dtype):
         raise ValueError(
             f"loss {type(loss).__name__}: gradient is not the derivative of the loss. A class that "
             "derives from another loss and changes its formula needs a gradient of its own, or "

@@ -22,11 +22,13 @@ from skfedfocal import (
     FederatedClassifier,
     FedFocalClassifier,
     FedFocalClassifierCV,
+    ModelFileError,
     load_model,
     save_model,
     trusted_types,
 )
 from skfedfocal._component import Component
+from skfedfocal._plain import write_plain
 from skfedfocal.losses import FocalLoss
 from skfedfocal.preprocessing import (
     FederatedMinMaxScaler,
@@ -221,3 +223,10 @@ def test_model_file_keeps_the_kind_of_output(scaler, tmp_path):
     save_model(scaler, tmp_path / "model")
     found = load_model(tmp_path / "model")
     pd.testing.assert_frame_equal(found.transform(X), scaler.transform(X))
+
+
+def test_a_file_of_a_pipeline_without_steps_is_refused_when_it_is_read(tmp_path):
+    """Nobody can have written it; without a word it would fail when it is first used."""
+    write_plain(tmp_path / "model", {"steps": []})
+    with pytest.raises(ModelFileError, match="no steps"):
+        load_model(tmp_path / "model")

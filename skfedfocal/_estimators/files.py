@@ -131,6 +131,8 @@ def describe(estimator: Any) -> dict[str, Any]:
 def rebuild(described: dict[str, Any], module: Any = None) -> Any:
     """The estimator of `describe`."""
     if "steps" in described:
+        if not described["steps"]:
+            raise ModelFileError("The pipeline in the file has no steps.")
         return Pipeline([(name, rebuild(step, module)) for name, step in described["steps"]])
     if described.get("kind") not in _kinds():
         return rebuild_step(described)

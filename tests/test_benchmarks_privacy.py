@@ -60,7 +60,7 @@ def test_settings_are_chosen_on_validation_rows_and_scores_are_kept(tmp_path, mo
 @pytest.mark.parametrize("epsilon", EPSILONS)
 def test_a_case_spends_its_epsilon(method, epsilon):
     setting = None if method == FIXED else Setting(1.0, 1.0)
-    model = model_of(Case("heart", method, epsilon, setting, 0, None), 4)
+    model = model_of(Case("heart", method, epsilon, setting, 0, None))
     plan = model.privacy.plan(model.n_rounds, n_clients=4, n_rows=690)
     ledger = Ledger("example", [plan.counts_event])
     ledger.add(plan.noise_multiplier, sampling_rate=0.3, steps=model.n_rounds)

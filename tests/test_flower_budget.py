@@ -176,7 +176,7 @@ def test_a_spent_budget_ends_it_whatever_the_server_has_written_down(tmp_path):
     limit = ledger_of(tmp_path, "site0")
     for event in one.privacy_["events"][1:]:
         limit.add(event["noise_multiplier"], sampling_rate=event["sampling_rate"], steps=1)
-    limit.add(30.0, of="label_counts")
+    limit.add(one.privacy_["events"][0]["noise_multiplier"], of="label_counts")
     most = limit.epsilon(1e-4) * (1 + 1e-4)
     again = clone(z)
     with pytest.raises(FederatedTrainingError, match="PrivacyRefusal, see the site's own log"):

@@ -15,13 +15,14 @@ from skfedfocal._component import InvalidParameterError
 from skfedfocal._data.clients import ClientLayout
 from skfedfocal._data.queries import PlainRows
 from skfedfocal.privacy import ClientLevelDP, ExampleLevelDP, Ledger
-from skfedfocal.privacy._accounting import Event
+from skfedfocal.privacy._accounting import Event, gaussian_mu
+from skfedfocal.privacy._calibration import gaussian_of
 from skfedfocal.privacy._clipping import (
     adapted_clip_norm,
     clip_factors,
     split_noise,
 )
-from skfedfocal.privacy._counts import NoisyLabelCounts
+from skfedfocal.privacy._counts import NoisyLabelCounts, plausible
 from skfedfocal.privacy._plan import PrivateStep
 
 pytest.importorskip("dp_accounting")
@@ -103,6 +104,34 @@ def test_a_plan_spends_its_target_with_all_that_it_releases(previous):
     assert 0.997 * 3 <= plan.epsilon <= 3
 
 
+@pytest.mark.parametrize("n_releases", [1, 4])
+@pytest.mark.parametrize("sampling_rate", [0.2, 1.0])
+@both
+def test_label_counts_take_a_tenth_of_the_budget(mechanism, sampling_rate, n_releases):
+    """Of what Gaussian releases add up in, by the noise and by epsilon alike."""
+    options = {"n_clients": 900, "label_counts": n_releases}
+    options |= {"n_rows": 9000} if mechanism is ExampleLevelDP else {}
+    budget = mechanism(target_epsilon=3.0, delta=1e-5, sampling_rate=sampling_rate)
+    plan = budget.plan(100, **options)
+    counts = Ledger(budget.unit, [plan.counts_event] * n_releases)
+    whole = Ledger(budget.unit, [Event(gaussian_of(3.0, 1e-5) ** -1)])
+    mus = [gaussian_mu(ledger.events) for ledger in (counts, whole)]
+    assert mus[0] ** 2 / mus[1] ** 2 == pytest.approx(0.1)
+    # The steps' own noise asks for the same, up to what they have spent less than the target,
+    # and however many rounds there are: a training in stages is like the whole.
+    by_noise = clone(budget).set_params(target_epsilon=None, noise_multiplier=plan.noise_multiplier)
+    found = by_noise.plan(7, **options).counts_event.noise_multiplier
+    assert plan.counts_event.noise_multiplier < found < 1.15 * plan.counts_event.noise_multiplier
+
+
+@both
+def test_counts_beside_no_noise_have_none_and_beside_no_signal_have_some(mechanism):
+    options = {"n_clients": 900} | ({"n_rows": 9000} if mechanism is ExampleLevelDP else {})
+    assert mechanism(0.0).plan(3, **options).counts_event.noise_multiplier == 0
+    much = mechanism(1e6).plan(3, **options).counts_event.noise_multiplier
+    assert 100 < much < 1e6
+
+
 @pytest.mark.parametrize("n", [30, 99, 100, 101, 920, 1000, 10**6])
 def test_delta_by_default_is_a_power_of_ten_below_one_over_the_number(n):
     delta = ClientLevelDP(1.0).plan(1, n_clients=n).delta
@@ -139,7 +168,7 @@ def test_few_clients_are_sent_to_the_example_level():
 
 def test_noise_is_where_the_trust_is_and_enough_of_it():
     def total(**params):
-        mechanism = ExampleLevelDP(2.0, clip_norm=0.5, **params)
+        mechanism = ExampleLevelDP(2.0, clip_norm=0.5, counts_noise=30.0, **params)
         return mechanism.plan(10, n_clients=5, n_rows=900)
 
     local = total(trust="local")
@@ -264,6 +293,22 @@ def test_label_counts_have_the_noise_of_each_client(seed):
     np.testing.assert_allclose(apart.std(0), 10, rtol=0.1)
     assert np.abs(np.corrcoef(apart.T)[~np.eye(3, dtype=bool)]).max() < 0.12
     np.testing.assert_array_equal(counts_of(NoisyLabelCounts(3, 0.0), counts), counts)
+
+
+def test_classes_that_the_noise_may_hide_share_their_mean():
+    counts = np.array([900.0, 25.0, -14.0, 10.0, 31.0])
+    np.testing.assert_array_equal(plausible(counts, 10.0), [900, 7, 7, 7, 31])
+    np.testing.assert_allclose(plausible(-counts, 10.0), [10 / 5**0.5] * 5)
+    np.testing.assert_array_equal(plausible(np.array([7.0, 0.25]), 0.0), [7, 1])
+
+
+def test_shared_counts_are_nearer_than_each_by_itself():
+    """In logarithms, of which weights are made: rare classes beside noise of their own size."""
+    true = np.array([6000.0, 6000, 130, 110, 120])
+    noisy = true + 60 * np.random.default_rng(0).normal(size=(400, 5))
+    shared = np.array([plausible(row, 60.0) for row in noisy])
+    by_itself = np.maximum(noisy, 1.0)
+    assert np.std(np.log(shared / true)) < 0.7 * np.std(np.log(by_itself / true))
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=3, max_size=3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,22 +124,12 @@ def task(data: Path, name: str, seed: int, fold: int | None) -> Any:
     return PRIVATE_SETS[name].scenario.task(data, seed, fold)
 
 
-@cache
-def noise_for(name: str, epsilon: float, n_rounds: int, n_clients: int) -> float:
-    """Noise multiplier of a setting, found once for all seeds."""
-    plan = mechanism_of(name, epsilon=epsilon).plan(n_rounds, n_clients=n_clients)
-    return plan.noise_multiplier
-
-
-def mechanism_of(
-    name: str, *, epsilon: float | None = None, noise: float | None = None, **params: Any
-) -> Any:
+def mechanism_of(name: str, epsilon: float, **params: Any) -> Any:
     """The mechanism for a set."""
     chosen = PRIVATE_SETS[name]
     kind = ExampleLevelDP if chosen.unit == "example" else ClientLevelDP
     return kind(
         **{
-            "noise_multiplier": noise,
             "target_epsilon": epsilon,
             "delta": chosen.delta,
             "sampling_rate": SAMPLING[chosen.unit],
@@ -149,7 +139,7 @@ def mechanism_of(
     )
 
 
-def model_of(case: Case, n_clients: int) -> Any:
+def model_of(case: Case) -> Any:
     """The estimator of a case."""
     chosen = PRIVATE_SETS[case.set]
     kind, params = METHODS["default" if case.method == FIXED else case.method]
@@ -166,14 +156,13 @@ def model_of(case: Case, n_clients: int) -> Any:
             **params,
         )
     if case.method == FIXED:
-        privacy = mechanism_of(case.set, epsilon=case.epsilon)
+        privacy = mechanism_of(case.set, case.epsilon)
         averaged = 50 if chosen.unit == "example" else 1  # as ExampleLevelDP advises
         return kind(
             (16,), average_rounds=averaged, privacy=privacy, random_state=case.seed, **params
         )
     setting = Setting(*case.setting)
-    noise = noise_for(case.set, case.epsilon, setting.n_rounds, n_clients)
-    privacy = mechanism_of(case.set, noise=noise, clip_norm=setting.clip_norm, trust=case.trust)
+    privacy = mechanism_of(case.set, case.epsilon, clip_norm=setting.clip_norm, trust=case.trust)
     return kind(
         chosen.hidden,
         n_rounds=setting.n_rounds,
@@ -188,10 +177,9 @@ def model_of(case: Case, n_clients: int) -> Any:
 def score(case: Case, data: Path) -> float:
     """Balanced accuracy on the rows held out; that of a constant where training diverged."""
     rows = task(data, case.set, case.seed, case.fold)
-    n_clients = len(np.unique(rows.clients))
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
         try:
-            model = model_of(case, n_clients)
+            model = model_of(case)
             model.fit(rows.X, rows.y, clients=rows.clients)
             predicted: NDArray[Any] = model.predict(rows.X_test)
         except FederatedTrainingError:

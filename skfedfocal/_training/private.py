@@ -24,7 +24,7 @@ from skfedfocal._training.state import TrainingState
 from skfedfocal.engines import Engine
 from skfedfocal.engines._noisy_sum import MaskedSumEngine, NoisySumEngine
 from skfedfocal.privacy._clipping import split_noise
-from skfedfocal.privacy._counts import NoisyLabelCounts
+from skfedfocal.privacy._counts import NoisyLabelCounts, plausible
 from skfedfocal.privacy._ledger import Ledger
 from skfedfocal.privacy._mechanism import Mechanism
 from skfedfocal.privacy._plan import PrivacyPlan, PrivateStep
@@ -190,8 +190,16 @@ class PrivateTraining:
 
     @property
     def label_counts(self) -> NDArray[np.float64] | None:
-        """Noisy rows of each class, at least 1, or None."""
-        return None if self.counts is None else np.maximum(self.counts.sum(0), 1.0)
+        """Rows of each class as the noisy counts have them, or None."""
+        if self.counts is None:
+            return None
+        return plausible(self.counts.sum(0), self._counts_deviation(self.n_clients))
+
+    def _counts_deviation(self, n_clients: int) -> float:
+        """Standard deviation of the noise on the rows of a class at so many clients."""
+        noise = self.plan.counts
+        assert noise is not None
+        return noise.deviation(n_clients)
 
     def local(self, plan: LocalPlan) -> LocalPlan:
         """The plan of clients, who clip rows where rows are protected."""
@@ -204,8 +212,7 @@ class PrivateTraining:
 
     def _longest(self, denominators: NDArray[np.float64]) -> float:
         """Longest step whose noise is small."""
-        total = self.plan.step.total
-        noise = np.hypot(total.client_noise * self.n_clients**0.5, total.server_noise)
+        noise = self.plan.step.total.deviation(self.n_clients)
         divisor = denominators.sum() if self.mechanism.trust == "local" else denominators[0]
         return float(_STEP_NOISE * divisor / noise) if noise else np.inf
 
@@ -214,11 +221,10 @@ class PrivateTraining:
         rows = None if self.counts is None else self.counts.sum(1)
         if self.plan.step.denominator > 0 or rows is None:
             return np.full(self.n_clients, self.plan.step_for().denominator)
-        noise = self.plan.counts
-        assert noise is not None
         assert self.counts is not None
         # A number of rows within its own noise says nothing, and too small a one is a long step.
-        deviation = np.hypot(noise.client_noise, noise.server_noise) * self.counts.shape[1] ** 0.5
+        together = self.n_clients if len(self.counts) == 1 else 1
+        deviation = self._counts_deviation(together) * self.counts.shape[1] ** 0.5
         found = [self.plan.step_for(max(float(n), deviation)).denominator for n in rows]
         return np.broadcast_to(found, self.n_clients).astype(np.float64)
 

@@ -49,19 +49,28 @@ def settled(
     one = clone(mechanism)
     if account is not None:
         one.delta = account["delta"] if mechanism.delta is None else mechanism.delta
+        one.counts_noise = _counts_noise(ledger, mechanism)
         if mechanism.target_epsilon is not None:
             one.set_params(target_epsilon=None, noise_multiplier=account["noise_multiplier"])
     n_rounds = int(settings.n_rounds)
-    previous = ledger.merged(Ledger(mechanism.unit))
-    if adds_rows and account is None and mechanism.counts_noise is not None and n_rounds > 1:
-        previous.record(Event(float(mechanism.counts_noise), 1.0, n_rounds - 1, "label_counts"))
-    options: dict[str, Any] = {"n_clients": len(engine.n_rows), "previous": previous}
-    options["label_counts"] = counted
+    options: dict[str, Any] = {"n_clients": len(engine.n_rows), "previous": ledger}
+    # New rows in each round are counted in each.
+    n_counts = n_rounds if adds_rows and account is None else 1
+    asks = counted or (mechanism.unit == "example" and mechanism.expected_batch is None)
+    options["label_counts"] = n_counts if asks else 0
     if mechanism.unit == "example":
         if one.delta is None or engine.tells_rows:  # else each site looks at its own rows
             options["n_rows"] = int(engine.n_rows.sum())
         options["steps_per_round"] = int(settings.n_local_epochs)
     return one.plan(n_rounds, **options)
+
+
+def _counts_noise(ledger: Ledger, mechanism: Mechanism) -> float | str | None:
+    """Noise of label counts in a training that goes on: where left to us, that of the first."""
+    if mechanism.counts_noise != "auto":
+        return mechanism.counts_noise
+    before = (event.noise_multiplier for event in ledger.events if event.of == "label_counts")
+    return next(before, "auto")
 
 
 def rounds_within(

@@ -121,10 +121,14 @@ def train_block(
     sums, step_before = torch.empty_like(theta), torch.zeros_like(theta)
     params, places = shapes.split(theta), shapes.split(sums)
     kernel.begin(plan, task.round, block.members)
+    plain = not (plan.weight_decay or plan.proximal or plan.momentum)
     for batch in here.batches(kernel.memory):
         kernel.clipped_sums(params, batch, plan, factors, places)
         noise.add_to(sums, kernel.memory)
         # From here on nothing looks at rows.
+        if plain and block.n_steps > 1:
+            theta.addcmul_(sums, scale)
+            continue
         way = sums.mul_(scale)
         if plan.weight_decay:
             way.add_(theta, alpha=-plan.learning_rate * plan.weight_decay)

@@ -93,15 +93,30 @@ def _unreachable(target: float, delta: float, least: float) -> ValueError:
 
 def _guess(target: float, delta: float, least: float, planned: Event) -> float:
     """Noise by the central limit: sampled steps add q**2 (exp(z**-2) - 1) each to mu**2."""
-    wanted = _mu(target, delta) ** 2 - (_mu(least, delta) ** 2 if least > 0 else 0.0)
+    wanted = gaussian_of(target, delta) ** 2 - (
+        gaussian_of(least, delta) ** 2 if least > 0 else 0.0
+    )
     each = max(wanted, 1e-12) / (planned.steps * planned.sampling_rate**2)
     if planned.sampling_rate == 1:
         return each**-0.5
     return math.log1p(each) ** -0.5
 
 
-def _mu(epsilon: float, delta: float) -> float:
-    """Inverse of `gaussian_epsilon` in mu."""
+def gaussian_of(epsilon: float, delta: float) -> float:
+    """Inverse of `gaussian_epsilon` in mu.
+
+    Parameters
+    ----------
+    epsilon : float
+        At least 0.
+    delta : float
+        In (0, 1).
+
+    Returns
+    -------
+    mu : float
+        Distance over noise of the one Gaussian release that spends this.
+    """
     high = 1.0
     while gaussian_epsilon(high, delta) < epsilon:
         high *= 2

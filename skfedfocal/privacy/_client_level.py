@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Real
 
 from skfedfocal._sklearn import Interval, InvalidParameterError, StrOptions
@@ -41,12 +42,12 @@ class ClientLevelDP(Mechanism):
     trust : {"distributed", "server"}, default="server"
         Who adds the noise: "distributed", each client a share, which is enough in the sum that
         secure aggregation releases; "server", the server, which sees updates in the clear.
-    counts_noise : float or None, default=5.0
-        Noise on the label counts, released once, in multiples of `counts_bound`; None releases
-        none.
-    counts_bound : float, default=30.0
+    counts_noise : float, "auto" or None, default="auto"
+        Noise on the label counts, released once, in multiples of `counts_bound`; "auto" spends on
+        them a tenth of the budget, or of what 100 rounds spend; None releases none.
+    counts_bound : float, default=20.0
         Most that a client's label counts, as a vector, may measure in rows: longer ones are scaled
-        down to it.
+        down to it, and then tell of shares alone.
     n_honest : int or None, default=None
         For "distributed": the least number of clients of a round that answer and keep their share
         of the noise to themselves. None is all but one; to be given where clients are sampled.
@@ -69,7 +70,7 @@ class ClientLevelDP(Mechanism):
     >>> from skfedfocal.privacy import ClientLevelDP
     >>> plan = ClientLevelDP(target_epsilon=8.0, sampling_rate=0.1).plan(60, n_clients=1000)
     >>> plan.step.denominator, round(plan.noise_multiplier, 2)
-    (100.0, 0.77)
+    (100.0, 0.79)
     """
 
     unit = "client"
@@ -91,8 +92,8 @@ class ClientLevelDP(Mechanism):
         quantile: float = 0.8,
         sampling_rate: float = 1.0,
         trust: str = "server",
-        counts_noise: float | None = 5.0,
-        counts_bound: float = 30.0,
+        counts_noise: float | str | None = "auto",
+        counts_bound: float = 20.0,
         n_honest: int | None = None,
         noise: str = "secure",
     ):
@@ -122,7 +123,7 @@ class ClientLevelDP(Mechanism):
         n_rounds: int,
         *,
         n_clients: int,
-        label_counts: bool = True,
+        label_counts: int = 1,
         previous: Ledger | None = None,
     ) -> PrivacyPlan:
         """Settle noise and releases of a training.
@@ -133,8 +134,8 @@ class ClientLevelDP(Mechanism):
             Number of rounds, each of which releases one sum of updates.
         n_clients : int
             Number of clients that may be drawn.
-        label_counts : bool, default=True
-            Whether the training asks for label counts.
+        label_counts : int, default=1
+            How often the training asks for label counts.
         previous : Ledger or None, default=None
             Of earlier trainings on the same clients.
 
@@ -147,7 +148,7 @@ class ClientLevelDP(Mechanism):
         n_honest = honest_clients(self.n_honest, n_clients)
         delta = self._settle_delta(n_clients)
         previous = Ledger(self.unit) if previous is None else previous
-        counts = self._counts_event(label_counts)
+        counts = self._counts_event(label_counts, delta)
         z, epsilon = self._settle_noise(n_rounds, delta, counts, previous)
         check_enough_clients(n_clients, epsilon)
         return PrivacyPlan(
@@ -155,7 +156,7 @@ class ClientLevelDP(Mechanism):
             epsilon=epsilon,
             delta=delta,
             round_event=Event(z, float(self.sampling_rate)),
-            counts_event=counts,
+            counts_event=replace(counts, steps=1) if counts else None,
             counts=(
                 self._sum(counts.noise_multiplier, float(self.counts_bound), n_honest)
                 if counts

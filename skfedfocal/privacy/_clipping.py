@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 # Adaptive clipping: start, rate and count noise as its authors recommend.
@@ -29,8 +28,9 @@ def clip_factors(norms: Tensor, clip_norm: float) -> Tensor:
         1 for a zero vector, and 0 where a norm is not finite: such a vector must be replaced by
         zeros, and never left out, which its value would then decide.
     """
-    factors = torch.where(norms <= clip_norm, 1.0, clip_norm / norms)
-    return torch.where(norms.isfinite(), factors, 0.0)
+    # A quotient that may be infinite or not a number, since `where` takes six times as long; by a
+    # tensor, since torch divides a number by way of a reciprocal, which rounds twice.
+    return (norms.new_tensor(clip_norm) / norms).clamp_(max=1.0).nan_to_num_(nan=0.0)
 
 
 def split_noise(noise_multiplier: float, expected: float) -> tuple[float, float]:

@@ -12,6 +12,34 @@ from skfedfocal._data.queries import LabelCounts, Rows
 from skfedfocal.privacy._clipping import clip_factors
 from skfedfocal.privacy._noise import NoiseSource
 
+_TOLD_APART = 3.0  # deviations of the noise above which a count speaks for itself
+
+
+def plausible(counts: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
+    """Numbers of rows that weights may be made of, from counts with noise.
+
+    Classes that the noise may hide share the mean of their counts, at least as large as its own
+    noise may be, and 1: by itself each would be anything, and one row would weigh as much as all
+    others together.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_classes,)
+        With noise.
+    deviation : float
+        Standard deviation of the noise on each.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_classes,)
+        At least 1.
+    """
+    hidden = counts < _TOLD_APART * deviation
+    if hidden.any():
+        shared = max(counts[hidden].mean(), deviation / hidden.sum() ** 0.5)
+        counts = np.where(hidden, shared, counts)
+    return np.maximum(counts, 1.0)
+
 
 class NoisyLabelCounts(LabelCounts):
     """Rows of each class, with the client's part of the noise: (n_classes,).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from skfedfocal._sklearn import InvalidParameterError, StrOptions
 from skfedfocal.privacy._accounting import Event
 from skfedfocal.privacy._ledger import Ledger
@@ -35,9 +37,10 @@ class ExampleLevelDP(Mechanism):
         nobody. "distributed": each site a share, which is enough in the sum that secure
         aggregation releases; far more accurate. "server": the server, which sees sums in the
         clear.
-    counts_noise : float or None, default=30.0
+    counts_noise : float, "auto" or None, default="auto"
         Standard deviation, in rows, of the noise on the label counts, which are released once for
-        class weights and denominators; None releases none.
+        class weights and denominators; "auto" spends on them a tenth of the budget, or of
+        what 100 steps spend; None releases none.
     expected_batch : float or None, default=None
         What a noisy sum is divided by, a number that is known without the data; None takes the
         sampling rate times the rows by the noisy label counts.
@@ -70,7 +73,7 @@ class ExampleLevelDP(Mechanism):
     >>> from skfedfocal.privacy import ExampleLevelDP
     >>> plan = ExampleLevelDP(target_epsilon=3.0).plan(100, n_clients=4, n_rows=20000)
     >>> plan.delta, round(plan.noise_multiplier, 1)
-    (1e-05, 4.3)
+    (1e-05, 4.6)
     >>> plan.step_for(noisy_rows=5010.0).denominator
     1503.0
     """
@@ -92,7 +95,7 @@ class ExampleLevelDP(Mechanism):
         clip_norm: float = 1.0,
         sampling_rate: float = 0.3,
         trust: str = "local",
-        counts_noise: float | None = 30.0,
+        counts_noise: float | str | None = "auto",
         expected_batch: float | None = None,
         n_honest: int | None = None,
         noise: str = "secure",
@@ -124,7 +127,7 @@ class ExampleLevelDP(Mechanism):
         n_clients: int,
         steps_per_round: int = 1,
         n_rows: int | None = None,
-        label_counts: bool = True,
+        label_counts: int = 1,
         previous: Ledger | None = None,
     ) -> PrivacyPlan:
         """Settle noise and releases of a training.
@@ -141,8 +144,8 @@ class ExampleLevelDP(Mechanism):
         n_rows : int or None, default=None
             Number of rows, against which delta is checked: of all sites, or with "local" of the
             smallest.
-        label_counts : bool, default=True
-            Whether the training asks for label counts, besides what denominators take.
+        label_counts : int, default=1
+            How often the training asks for label counts; denominators take one.
         previous : Ledger or None, default=None
             Of earlier trainings on the same rows.
 
@@ -161,8 +164,10 @@ class ExampleLevelDP(Mechanism):
         n_honest = honest_clients(self.n_honest, n_clients)
         delta = self._settle_delta(n_rows)
         previous = Ledger(self.unit) if previous is None else previous
-        counts = self._counts_event(label_counts or self.expected_batch is None)
-        z, epsilon = self._settle_noise(n_rounds * steps_per_round, delta, counts, previous)
+        n_steps = n_rounds * steps_per_round
+        n_counts = max(label_counts, int(self.expected_batch is None))
+        counts = self._counts_event(n_counts, delta)
+        z, epsilon = self._settle_noise(n_steps, delta, counts, previous)
         step = PrivateStep(
             unit=self.unit,
             sampling_rate=float(self.sampling_rate),
@@ -175,7 +180,7 @@ class ExampleLevelDP(Mechanism):
             epsilon=epsilon,
             delta=delta,
             round_event=Event(z, float(self.sampling_rate), steps_per_round),
-            counts_event=counts,
+            counts_event=replace(counts, steps=1) if counts else None,
             counts=self._sum(counts.noise_multiplier, 1.0, n_honest) if counts else None,
             step=step,
             ledger=previous,

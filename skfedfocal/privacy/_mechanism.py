@@ -9,7 +9,7 @@ from typing import ClassVar
 from skfedfocal._component import Component
 from skfedfocal._sklearn import Interval, InvalidParameterError, StrOptions
 from skfedfocal.privacy._accounting import Event, check_delta
-from skfedfocal.privacy._calibration import calibrate
+from skfedfocal.privacy._calibration import calibrate, gaussian_of
 from skfedfocal.privacy._ledger import Ledger
 from skfedfocal.privacy._plan import NoisySum
 
@@ -19,10 +19,17 @@ CONSTRAINTS = {
     "target_epsilon": [POSITIVE, None],
     "delta": [Interval(Real, 0, 1, closed="neither"), None],
     "sampling_rate": [Interval(Real, 0, 1, closed="right")],
-    "counts_noise": [POSITIVE, None],
+    "counts_noise": [POSITIVE, StrOptions({"auto"}), None],
     "n_honest": [Interval(Integral, 1, None, closed="left"), None],
     "noise": [StrOptions({"secure", "seeded"})],
 }
+
+
+# Of the budget, as squared means of Gaussians, in which releases add up: for label counts.
+_COUNTS_SHARE = 0.1
+_LEAST_EPSILON = 1e-3  # that they take a share of, however little the steps spend
+# Where noise is given: not of the rounds that are to come, so that stages are like the whole.
+_STEPS_BESIDE = 100
 
 
 class Mechanism(Component):
@@ -34,7 +41,7 @@ class Mechanism(Component):
     target_epsilon: float | None
     delta: float | None
     sampling_rate: float
-    counts_noise: float | None
+    counts_noise: float | str | None
     trust: str
     n_honest: int | None
     noise: str
@@ -84,10 +91,25 @@ class Mechanism(Component):
             return NoisySum(bound, 0.0, noise)
         return NoisySum(bound, noise / math.sqrt(n_honest if self.trust != "local" else 1), 0.0)
 
-    def _counts_event(self, label_counts: bool) -> Event | None:
-        if not label_counts or self.counts_noise is None:
+    def _counts_event(self, n_releases: int, delta: float) -> Event | None:
+        """Return all releases of label counts together."""
+        if not n_releases or self.counts_noise is None:
             return None
-        return Event(float(self.counts_noise), of="label_counts")
+        noise = self.counts_noise
+        if isinstance(noise, str):
+            noise = self._counts_share(delta) * math.sqrt(n_releases)
+        return Event(float(noise), steps=n_releases, of="label_counts")
+
+    def _counts_share(self, delta: float) -> float:
+        """Return the noise of one release of label counts that takes its share of the budget."""
+        epsilon = self.target_epsilon
+        if epsilon is None:
+            assert self.noise_multiplier is not None
+            if self.noise_multiplier == 0:
+                return 0.0
+            steps = Event(self.noise_multiplier, float(self.sampling_rate), _STEPS_BESIDE)
+            epsilon = max(Ledger(self.unit, [steps]).epsilon(delta), _LEAST_EPSILON)
+        return 1 / (gaussian_of(epsilon, delta) * math.sqrt(_COUNTS_SHARE))
 
 
 def honest_clients(n_honest: int | None, n_clients: int) -> int:

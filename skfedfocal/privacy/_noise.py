@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skfedfocal._data.memory import Memory
 from skfedfocal._random import noise_key
 
 # Bytes of keystream at a time, which bounds the memory that is held beside the result.
@@ -60,6 +61,7 @@ class NoiseSource:
 
     def __init__(self, *seed: int):
         self._seed = seed
+        self._memory = Memory()
         self._lock = threading.Lock()
         self._start()
 
@@ -137,19 +139,19 @@ class NoiseSource:
     def _box_muller(self, out: Tensor) -> None:
         """Fill a contiguous vector that fits the buffer."""
         half = (len(out) + 1) // 2
+        rest = len(out) - half
         single = out.dtype == torch.float32
         kind, bits = (torch.int32, 31) if single else (torch.int64, 63)
         words = self._words(2 * half, kind)
         words[:half].bitwise_and_(2**bits - 1)  # without the sign: each value equally likely
-        uniform = words.to(out.dtype)
-        radius, angle = uniform[:half], uniform[half:]
+        radius = out[:half].copy_(words[:half])
+        angle = self._memory.tensor("angle", (half,), out.dtype).copy_(words[half:])
         if single:
             self._refine(radius)
         radius.mul_(2.0**-bits).clamp_(min=2.0**-64).log_().mul_(-2).sqrt_()
         angle.mul_(math.pi * 2.0**-bits)
-        torch.cos(angle, out=out[:half]).mul_(radius)
-        rest = len(out) - half
         torch.sin(angle[:rest], out=out[half:]).mul_(radius[:rest])
+        radius.mul_(angle.cos_())
 
     def _refine(self, radius: Tensor) -> None:
         """Give the smallest words 32 more bits: they make the tails, where 31 are too coarse."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -32,6 +33,10 @@ class NoisySum:
         """Return the same sum with another bound and noise in proportion."""
         factor = bound / self.bound
         return NoisySum(bound, factor * self.client_noise, factor * self.server_noise)
+
+    def deviation(self, n_clients: int) -> float:
+        """Return the standard deviation of a sum that so many clients add to."""
+        return math.hypot(self.client_noise * math.sqrt(n_clients), self.server_noise)
 
 
 @dataclass(frozen=True)

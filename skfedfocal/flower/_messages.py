@@ -138,7 +138,7 @@ def check_statistics(facts: dict[str, Any]) -> None:
         and classes.dtype.kind in "biufU"
         and 0 < len(np.unique(classes)) == len(classes),
         "columns": columns is None or _are_texts(columns),
-        "types": _are_texts(facts["types"]),
+        "types": _are_texts(facts["types"]) and all(map(_is_type, facts["types"])),
         "is_sparse": type(facts["is_sparse"]) is bool,
         "row_shape": type(shape) is tuple
         and len(shape) > 0
@@ -156,6 +156,14 @@ def check_statistics(facts: dict[str, Any]) -> None:
 
 def _are_texts(values: Any) -> bool:
     return type(values) is list and all(isinstance(value, str) for value in values)
+
+
+def _is_type(text: str) -> bool:
+    """Whether it names a type of NumPy's, or, as "", says that a column has no values."""
+    try:
+        return not text or np.dtype(text).kind != "V"
+    except (TypeError, ValueError, SyntaxError):
+        return False
 
 
 def write_error(error: BaseException) -> RecordDict:

@@ -20,17 +20,24 @@ from skfedfocal._sklearn import InvalidParameterError
 ModuleSpec = nn.Module | Callable[[Any, int], nn.Module] | None
 
 
-def mlp(n_features: int, n_classes: int, hidden_layer_sizes: Any, seed: int) -> nn.Sequential:
+def mlp(
+    n_features: int, n_classes: int, hidden_layer_sizes: Any, seed: int, n_added: int = 0
+) -> nn.Sequential:
     """Linear layers with ReLU between them, with torch's usual initial values.
 
     They are drawn as after ``torch.manual_seed(seed)``, though from a generator of their own, so
-    that models can be made on several threads.
+    that models can be made on several threads. The last `n_added` features are added to columns
+    that say the same less finely: their weights begin at 0, and all else as it would without them.
+    Drawn for all features alike, weights of the columns would be so small that few of the hidden
+    units bend within the data.
     """
-    all_widths = [n_features, *widths(hidden_layer_sizes), n_classes]
+    all_widths = [n_features - n_added, *widths(hidden_layer_sizes), n_classes]
     generator = torch.Generator().manual_seed(seed)
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(all_widths):
         layers += [_linear(n_in, n_out, generator), nn.ReLU()]
+    if n_added:
+        _widen(layers[0], n_added)
     return nn.Sequential(*layers[:-1])
 
 
@@ -53,6 +60,14 @@ def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return linear
 
 
+def _widen(linear: nn.Module, n_added: int) -> None:
+    """Give a linear layer further inputs, whose weights are 0."""
+    assert isinstance(linear, nn.Linear)
+    added = torch.zeros(linear.out_features, n_added)
+    linear.weight = nn.Parameter(torch.cat([linear.weight.detach(), added], 1))
+    linear.in_features += n_added
+
+
 def widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
     """Widths of the hidden layers; a number is one of them."""
     given = hidden_layer_sizes
@@ -70,11 +85,13 @@ def build_module(
     row_shape: tuple[int, ...],
     n_classes: int,
     seed: int,
+    n_added: int = 0,
 ) -> nn.Module:
     """Make the module; the same seed gives the same initial parameters.
 
     It shares nothing with what the caller holds, even where a callable returns one and the same
-    module each time. The global generator of torch is left as it was.
+    module each time. The global generator of torch is left as it was. Of the features `n_added`
+    are an encoder's bins, which only the default module meets.
     """
     n_features = row_shape[0] if len(row_shape) == 1 else row_shape
     if spec is None:
@@ -83,7 +100,7 @@ def build_module(
                 f"X has rows of shape {row_shape}, which is more than the default MLP takes; "
                 "reshape X to two dimensions, or pass a module that takes such rows."
             )
-        return mlp(row_shape[0], n_classes, hidden_layer_sizes, seed)
+        return mlp(row_shape[0], n_classes, hidden_layer_sizes, seed, n_added)
     module = spec
     if not isinstance(spec, nn.Module):
         _check_signature(spec)

@@ -180,6 +180,20 @@ def test_bins_learn_what_is_not_monotone_in_columns():
 # -- when ----------------------------------------------------------------------------------------
 
 
+def test_a_model_with_bins_begins_as_one_without():
+    """So columns are learned as well as without bins, and bins where they say more."""
+    X, y, _ = raw_columns()
+    settings_ = {**SMALL, "n_rounds": 1, "learning_rate": 1e-9}
+    without = FedFocalClassifier(numeric_encoding="standard", **settings_).fit(X, y)
+    bins = PiecewiseLinearEncoding(bound=None)
+    with_bins = FedFocalClassifier(numeric_encoding=bins, **settings_).fit(X, y)
+    assert len(with_bins.theta_) > len(without.theta_)
+    assert_allclose(with_bins.predict_proba(X), without.predict_proba(X), atol=1e-6)
+    trained = with_bins.set_params(learning_rate=0.1).fit(X, y)
+    first = next(trained.module_.module.parameters())
+    assert (first[:, X.shape[1] :] != 0).any(0).all()  # and every bin is trained
+
+
 @pytest.mark.parametrize("change", [lambda X: X, lambda X: 2 + X, lambda X: 1 / (1 + np.exp(-X))])
 def test_columns_of_order_one_stay_as_they_are_to_the_bit(federation, change):
     X, y = change(federation.X), federation.y

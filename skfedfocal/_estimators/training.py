@@ -93,6 +93,7 @@ class FederatedTrainer(CallbackSupport, FederatedPredictor):
                 setup.module_shape,
                 len(setup.classes),
                 setup.seed,
+                setup.n_added,
             )
             before = self.training_state_ if go_on else None
             n_before = 0 if before is None else int(before["n_rounds"])

@@ -63,6 +63,11 @@ class Setup:
         """Shape of a row as the module takes it."""
         return self.row_shape if self.encoder is None else (self.encoder.n_outputs,)
 
+    @property
+    def n_added(self) -> int:
+        """How many of the module's features are bins, beside the columns themselves."""
+        return 0 if self.encoder is None else len(self.encoder.column)
+
 
 @dataclass(frozen=True)
 class Population:

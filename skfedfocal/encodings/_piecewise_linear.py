@@ -44,8 +44,9 @@ class PiecewiseLinearEncoding(NumericEncoding):
     quantiles, which are values of single rows, the least and the greatest among them. Only sums
     over the clients are needed.
 
-    Of Gorishniy et al., but that the column itself stays beside its bins, and that values before
-    the first bin and beyond the last are as if at their ends. The bound is that of RealMLP.
+    Of Gorishniy et al., but that the column itself stays beside its bins, that values before the
+    first bin and beyond the last are as if at their ends, and that training begins with the model
+    without bins: their weights are 0 at first. The bound is that of RealMLP.
 
     References
     ----------

@@ -162,6 +162,7 @@ def messy(example, up):
     example.write_tables(up.data)
 
 
+@pytest.mark.soak  # some thirty exchanges, of which each starts a process at each site
 def test_messy_tables_from_files_to_figures(example, up, messy):
     """Prepared, trained and judged at real sites as at simulated ones and in one place."""
     (up.folder / "checkpoint.skf").unlink(missing_ok=True)

@@ -4,8 +4,8 @@
     python tools/fuzz.py --seconds 3600 --kinds tables "model files" --write
 
 A case is a function of its number: one that went wrong is tried again with
-``--start NUMBER --cases 1``. So does one that takes more than 20 s or 2 GiB: whatever comes
-from outside must be read, or refused, within bounds. The exit status is 1 where any went wrong.
+``--start NUMBER --cases 1``. One that takes more than 20 s or 2 GiB went wrong, too: whatever comes
+from outside must be read, or refused, within bounds. The exit status is 1 where any did.
 With ``--write`` the counts go to tools/fuzz.csv, which docs/faults.md is written from.
 """
 

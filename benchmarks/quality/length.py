@@ -8,7 +8,6 @@ results/length.jsonl, so that a run can be resumed; length.csv is of whatever is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.page import form
+from benchmarks.records import resumed
 from skfedfocal import FedFocalClassifier
 from skfedfocal.strategies import FedAvg
 
 from .cli import parsed, wanted
 from .measures import balanced_accuracy
 from .methods import common
-from .runner import read
 from .sets import SETS, Scenario, Task
 
 HERE = Path(__file__).parent
@@ -110,23 +109,22 @@ def trained(scenario: Scenario, task: Task, name: str, seed: int) -> dict[str, f
 
 def measured(scenarios: list[Scenario], options: Any) -> Iterator[dict[str, Any]]:
     """All records, seed by seed; those that are there are not made again."""
-    path = options.results / "length.jsonl"
-    records = read(path)
-    done = {(r["set"], r["training"], r["seed"]) for r in records}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for seed in range(options.seeds * max(s.repeats for s in scenarios)):
-        for scenario in scenarios:
-            if seed >= options.seeds * scenario.repeats:
-                continue
-            for name in TRAININGS:
-                case = {"set": scenario.name, "training": name, "seed": seed}
-                if tuple(case.values()) in done:
-                    continue
-                task = scenario.task(options.data, seed, fold=0)
-                records.append({**case, "found": trained(scenario, task, name, seed)})
-                with path.open("a") as file:
-                    file.write(json.dumps(records[-1]) + "\n")
-    for record in records:
+    of = {scenario.name: scenario for scenario in scenarios}
+
+    def one(name: str, training: str, seed: int) -> list[dict[str, Any]]:
+        task = of[name].task(options.data, seed, fold=0)
+        found = trained(of[name], task, training, seed)
+        return [{"set": name, "training": training, "seed": seed, "found": found}]
+
+    cases = (
+        (scenario.name, training, seed)
+        for seed in range(options.seeds * max(s.repeats for s in scenarios))
+        for scenario in scenarios
+        if seed < options.seeds * scenario.repeats
+        for training in TRAININGS
+    )
+    runs = resumed(options.results / "length.jsonl", ("set", "training", "seed"), cases, one)
+    for record in runs.to_dict("records"):
         case = {"set": record["set"], "seed": record["seed"]}
         yield from ({**case, "way": way, "accuracy": v} for way, v in record["found"].items())
 

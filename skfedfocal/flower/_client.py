@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context, Message, RecordDict
@@ -102,7 +103,7 @@ def make_client_app(
     load = load_table if load_data is None else load_data
     own = resolve_secure(secure_aggregation)
     check_evaluation(evaluation, min_rows)
-    guard = None if privacy is None else _private_site().Guard(privacy, own)
+    guard = None if privacy is None else _half("private").Guard(privacy, own)
     if guard is not None and evaluation is not None:
         raise ValueError(
             f"privacy={privacy!r} cannot go with evaluation={evaluation!r}: figures have no noise."
@@ -126,12 +127,12 @@ def make_client_app(
         table = rows(context, request)
         if guard is not None:
             guard.at_statistics(request, len(table.y))
-        say = _site if request.get("private") is None else _private_site()
+        say = _site if request.get("private") is None else _half("private")
         found = say.statistics(table, request)
         if request.get("evaluation"):
             found["evaluation"] = evaluation
         if asked is not None and description:
-            found["described"] = _description_site().described(table, max(asked, min_rows))
+            found["described"] = _half("description").described(table, max(asked, min_rows))
         return RecordDict({"facts": write_facts(found)})
 
     def ask(content: RecordDict, context: Context) -> RecordDict:
@@ -142,7 +143,7 @@ def make_client_app(
         model = None
         if "predictor" in task:
             _check_module(task["module"], module)
-            site = _evaluation_site()
+            site = _half("evaluation")
             query = site.allowed(task["query"], evaluation, min_rows)
             answer = site.answer(rows(context, task), task, query, module)
         else:
@@ -151,7 +152,7 @@ def make_client_app(
                 model = Model(read_theta(content), read_plan(task["plan"]))
             answer = _site.answer(rows(context, task), task, model, module)
         if task.get("secure") is not None:
-            return _secure_site().answer(context.state, task, model, answer)
+            return _half("secure").answer(context.state, task, model, answer)
         return RecordDict({"facts": write_facts({"answer": answer})})
 
     def train(content: RecordDict, context: Context) -> RecordDict:
@@ -165,18 +166,18 @@ def make_client_app(
             updates = _site.train(rows(context, task), task, theta, plan, module)
         else:
             load = partial(rows, context, task)
-            updates = _private_site().train(load, task, theta, plan, module)
+            updates = _half("private").train(load, task, theta, plan, module)
         if task.get("secure") is not None:
-            return _secure_site().train(context.state, task, Model(theta, plan), updates)
+            return _half("secure").train(context.state, task, Model(theta, plan), updates)
         return write_updates(updates)
 
     def keys(content: RecordDict, context: Context) -> RecordDict:
         task = _task_of(content, context)
         check_terms(own, task)
-        return _secure_site().keys(context.state, task)
+        return _half("secure").keys(context.state, task)
 
     def unmask(content: RecordDict, context: Context) -> RecordDict:
-        return _secure_site().unmask(context.state, _task_of(content, context))
+        return _half("secure").unmask(context.state, _task_of(content, context))
 
     app.query("statistics")(_answer(statistics))
     app.query("ask")(_answer(ask))
@@ -204,32 +205,9 @@ def _answer(work: Work) -> Callable[[Message, Context], Message]:
     return handle
 
 
-def _secure_site() -> Any:
-    """The site's half of the protocol, and with it cryptography, where it is asked for."""
-    from skfedfocal.flower import _secure_site as site
-
-    return site
-
-
-def _private_site() -> Any:
-    """The site's half of a private training, and with it cryptography, where it is asked for."""
-    from skfedfocal.flower import _private_site as site
-
-    return site
-
-
-def _evaluation_site() -> Any:
-    """What evaluates a model, and with it metrics, where it is asked for."""
-    from skfedfocal.flower import _evaluation_site as site
-
-    return site
-
-
-def _description_site() -> Any:
-    """What describes the rows, where it is asked for."""
-    from skfedfocal.flower import _description_site as site
-
-    return site
+def _half(of: str) -> Any:
+    """A site's half of what is not asked of every site, and with it the libraries that it needs."""
+    return import_module(f"skfedfocal.flower._{of}_site")
 
 
 def _ledger(context: Context) -> Any:

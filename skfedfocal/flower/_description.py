@@ -139,15 +139,14 @@ def _alike(cells: list[Cells]) -> list[Cells]:
     """Cells of a column of one kind; a site without a value in it cannot know which."""
     if not any(OTHERS[1] in own for own in cells):
         return cells
-    nothing = dict(zip(OTHERS[1:], (0, np.nan, 0), strict=True))
-    return [
-        own
-        if OTHERS[1] in own
-        else dict.fromkeys(OTHERS)
-        if own["mean"] is None or own["mean"] == own["mean"]
-        else {"missing": own["missing"], **nothing}
-        for own in cells
-    ]
+    return [own if OTHERS[1] in own else _as_texts(own) for own in cells]
+
+
+def _as_texts(own: Cells) -> Cells:
+    """Cells of numbers where other sites have texts."""
+    if own["mean"] is None or not np.isnan(own["mean"]):  # withheld, or numbers
+        return dict.fromkeys(OTHERS)
+    return {"missing": own["missing"], **dict(zip(OTHERS[1:], (0, np.nan, 0), strict=True))}
 
 
 def _classes(sites: list[Site]) -> list[dict[Any, int | None]]:

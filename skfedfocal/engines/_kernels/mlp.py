@@ -167,12 +167,11 @@ class MLPKernel(Kernel):
 
         self._pass(self.layers(params, batch), batch, plan, add)
         norms = squares.sqrt_()
-        some_lost = not math.isfinite(norms.sum())
-        lost = ~norms.isfinite() if some_lost else norms
+        lost = None if math.isfinite(norms.sum()) else ~norms.isfinite()
         factor, pairs = factors(norms).unsqueeze(-1), self.pairs(sums)
         for (weight, bias), (_, g, h) in zip(pairs, reversed(visited), strict=True):
             g *= factor
-            if some_lost:  # nothing times what is not finite would not be nothing
+            if lost is not None:  # nothing times what is not finite would not be nothing
                 g.masked_fill_(lost.unsqueeze(-1), 0.0)
                 h = h.masked_fill(lost.unsqueeze(-1), 0.0)
             if bias is not None:

@@ -152,6 +152,11 @@ class ParameterShapes:
         lead = theta.shape[:-1]
         return [part.view(*lead, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
+    def stacks(self, flat: Tensor, m: int) -> list[Tensor]:
+        """Views of m models' memory (m * p,), one (m, *shape) for each parameter, in one piece."""
+        parts = flat.split([m * size for size in self.sizes])
+        return [part.view(m, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that are trained and exchanged; frozen ones stay as the module came."""

@@ -87,8 +87,9 @@ class LoopEngine(InProcessEngine):
             noise = _private.BlockNoise(task, np.array([client]))
             momentum, memory = torch.zeros_like(moved), Memory()
             for _ in range(task.plan.n_epochs):
-                gradient = self._clipped_sum(client, draw, task.plan)
-                noise.add_to(gradient[None], memory)
+                gradient = torch.empty_like(moved)
+                noise.fill(gradient, [gradient[None]], memory)
+                gradient += self._clipped_sum(client, draw, task.plan)
                 gradient /= float(task.plan.denominators[client])
                 gradient += task.plan.weight_decay * (task.theta + moved)
                 gradient += task.plan.proximal * moved

@@ -5,7 +5,7 @@ Imported only where a training is private, since it takes what makes noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -45,15 +45,30 @@ class BlockNoise:
         self.deviation = task.plan.private.total.client_noise
         self._sources = _sources(task, CLIENT, members)
 
-    def add_to(self, sums: Tensor, memory: Memory) -> None:
-        """Add it to a sum of each client, (m, p), in place."""
+    def fill(self, flat: Tensor, sums: Sequence[Tensor], memory: Memory) -> None:
+        """Overwrite the sums of the clients with it: they begin with it, and rows are added.
+
+        Parameters
+        ----------
+        flat : Tensor of shape (m * p,)
+            The memory of all sums.
+        sums : list of Tensor
+            That, by parameter: each (m, *shape).
+        memory : Memory
+            For what is drawn client by client.
+        """
         if self.deviation == 0:
-            return
-        noise = memory.tensor("noise", tuple(sums.shape), sums.dtype)
-        parts = [noise] if len(self._sources) == 1 else noise.unbind(0)
-        for source, part in zip(self._sources, parts, strict=True):
-            source.normal(tuple(part.shape), sums.dtype, out=part)
-        sums.add_(noise.to(sums.device), alpha=self.deviation)
+            flat.zero_()
+        elif len(self._sources) == 1 and flat.device.type == "cpu":
+            self._sources[0].normal(len(flat), flat.dtype, self.deviation, out=flat)
+        else:
+            rows = [total.flatten(1) for total in sums]
+            drawn = memory.tensor("noise", (len(rows[0]), len(flat) // len(rows[0])), flat.dtype)
+            parts = [drawn] if len(self._sources) == 1 else drawn.unbind(0)
+            for source, part in zip(self._sources, parts, strict=True):
+                source.normal(part.shape, part.dtype, self.deviation, out=part)
+            for row, part in zip(rows, drawn.split([r.shape[1] for r in rows], 1), strict=True):
+                row.copy_(part)
 
 
 def sampler(task: Task) -> Callable[[NDArray[np.int64]], Draw]:
@@ -97,7 +112,7 @@ def train_block(
 ) -> Updates:
     """Private steps of a block of clients.
 
-    The noisy sum is made by itself, from zero, and only then moves the model: rounding beside the
+    The noisy sum is made by itself, and only then moves the model: rounding beside the
     model's own numbers would be of a size that the noise was not made for. So is what a client
     adds, after a single step, to a sum that has its noise yet to come.
     """
@@ -114,30 +129,37 @@ def train_block(
         as_they_are=True,
     )
     noise = BlockNoise(task, block.members)
-    scale = torch.as_tensor(-plan.learning_rate / plan.denominators[block.members])
-    scale = scale.to(start)[:, None]
-    factors = partial(clip_factors, clip_norm=step.clip_norm)
-    theta = start.repeat(len(block.members), 1)
-    sums, step_before = torch.empty_like(theta), torch.zeros_like(theta)
-    params, places = shapes.split(theta), shapes.split(sums)
-    kernel.begin(plan, task.round, block.members)
+    scale = torch.as_tensor(-plan.learning_rate / plan.denominators[block.members]).to(start)
     plain = not (plan.weight_decay or plan.proximal or plan.momentum)
+    factors = partial(clip_factors, clip_norm=step.clip_norm)
+    # By parameter, for products write into memory that lies together in one go.
+    origins = shapes.split(start)
+    models = [part.expand(len(block.members), *part.shape).clone() for part in origins]
+    flat = start.new_empty(len(block.members) * len(start))
+    sums = shapes.stacks(flat, len(block.members))
+    before = [torch.zeros_like(model) for model in models] if plan.momentum else []
+    kernel.begin(plan, task.round, block.members)
     for batch in here.batches(kernel.memory):
-        kernel.clipped_sums(params, batch, plan, factors, places)
-        noise.add_to(sums, kernel.memory)
+        noise.fill(flat, sums, kernel.memory)
+        kernel.add_clipped(sums, models, batch, plan, factors)
         # From here on nothing looks at rows.
-        if plain and block.n_steps > 1:
-            theta.addcmul_(sums, scale)
-            continue
-        way = sums.mul_(scale)
-        if plan.weight_decay:
-            way.add_(theta, alpha=-plan.learning_rate * plan.weight_decay)
-        if plan.proximal:
-            way.add_(theta - start, alpha=-plan.learning_rate * plan.proximal)
-        if plan.momentum:
-            way = step_before.mul_(plan.momentum).add_(way)
-        theta.add_(way)
-    return reply(task, block.members, way if block.n_steps == 1 else theta - start)
+        for i, (model, total) in enumerate(zip(models, sums, strict=True)):
+            here_scale = scale.view(-1, *[1] * (total.ndim - 1))
+            if plain and block.n_steps > 1:
+                model.addcmul_(total, here_scale)
+                continue
+            total.mul_(here_scale)
+            if plan.weight_decay:
+                total.add_(model, alpha=-plan.learning_rate * plan.weight_decay)
+            if plan.proximal:
+                total.add_(model - origins[i], alpha=-plan.learning_rate * plan.proximal)
+            if plan.momentum:
+                total.copy_(before[i].mul_(plan.momentum).add_(total))
+            model.add_(total)
+    if block.n_steps > 1:
+        sums = [torch.sub(m, o, out=s) for m, o, s in zip(models, origins, sums, strict=True)]
+    moved = torch.cat([part.flatten(1) for part in sums], 1)
+    return reply(task, block.members, moved)
 
 
 def reply(task: Task, members: NDArray[np.int64], moved: Tensor) -> Updates:

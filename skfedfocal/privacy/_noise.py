@@ -74,10 +74,11 @@ class NoiseSource:
         self,
         shape: int | tuple[int, ...],
         dtype: torch.dtype = torch.float32,
+        deviation: float = 1.0,
         *,
         out: Tensor | None = None,
     ) -> Tensor:
-        """Draw independent standard normal values.
+        """Draw independent normal values of mean 0.
 
         Parameters
         ----------
@@ -86,6 +87,8 @@ class NoiseSource:
         dtype : torch.dtype, default=torch.float32
             Floating type. Of the values that are narrower than single precision, each is a
             rounded one of single precision.
+        deviation : float, default=1.0
+            Their standard deviation.
         out : Tensor or None, default=None
             Contiguous tensor of this shape and type on the CPU, to be overwritten.
 
@@ -102,7 +105,7 @@ class NoiseSource:
             for start in range(0, len(flat), step):
                 part = flat[start : start + step]
                 fit = part if part.dtype == wide else torch.empty(len(part), dtype=wide)
-                self._box_muller(fit)
+                self._box_muller(fit, deviation)
                 if fit is not part:
                     part.copy_(fit)
         return values
@@ -136,7 +139,7 @@ class NoiseSource:
                 np.less(words, limit, out=part)
         return included
 
-    def _box_muller(self, out: Tensor) -> None:
+    def _box_muller(self, out: Tensor, deviation: float) -> None:
         """Fill a contiguous vector that fits the buffer."""
         half = (len(out) + 1) // 2
         rest = len(out) - half
@@ -148,7 +151,7 @@ class NoiseSource:
         angle = self._memory.tensor("angle", (half,), out.dtype).copy_(words[half:])
         if single:
             self._refine(radius)
-        radius.mul_(2.0**-bits).clamp_(min=2.0**-64).log_().mul_(-2).sqrt_()
+        radius.mul_(2.0**-bits).clamp_(min=2.0**-64).log_().mul_(-2 * deviation**2).sqrt_()
         angle.mul_(math.pi * 2.0**-bits)
         torch.sin(angle[:rest], out=out[half:]).mul_(radius[:rest])
         radius.mul_(angle.cos_())

@@ -148,18 +148,20 @@ class Kernel(ABC):
         `has_row_norms` says so.
         """
 
-    def clipped_sums(
+    def add_clipped(
         self,
+        sums: list[Tensor],
         params: list[Tensor],
         batch: Batch,
         plan: LocalPlan,
         factors: Factors,
-        sums: list[Tensor],
     ) -> None:
-        """Sum the gradients of each client's rows, each brought within a norm.
+        """Add to sums the gradients of each client's rows, each brought within a norm.
 
         Parameters
         ----------
+        sums : list of Tensor
+            Each (k, *shape). A row whose gradient is not finite adds nothing.
         params : list of Tensor
             Stacked parameters, each (k, *shape).
         batch : Batch
@@ -168,8 +170,6 @@ class Kernel(ABC):
             Gives the loss.
         factors : callable
             From the norms of weighted gradients, (k, w), to factors, 0 where a norm is not finite.
-        sums : list of Tensor
-            Each (k, *shape), to be overwritten. A row whose gradient is not finite adds nothing.
         """
         norms = self.row_norms(params, batch, plan) * batch.weight
         x, lost = batch.x, ~norms.isfinite()
@@ -178,7 +178,7 @@ class Kernel(ABC):
         clipped = replace(batch, x=x, weight=batch.weight * factors(norms))
         found = self.gradients(params, clipped, plan)[1]
         for total, gradient in zip(sums, found, strict=True):
-            total.copy_(gradient)
+            total.add_(gradient)
 
     def step(
         self,

@@ -149,13 +149,13 @@ class MLPKernel(Kernel):
         return squares.sqrt_()
 
     @torch.no_grad()
-    def clipped_sums(
+    def add_clipped(
         self,
+        sums: list[Tensor],
         params: list[Tensor],
         batch: Batch,
         plan: LocalPlan,
         factors: Factors,
-        sums: list[Tensor],
     ) -> None:
         """As in any kernel, in one pass: what `row_norms` visits is what the sums are made of."""
         visited: list[tuple[Layer, Tensor, Tensor]] = []
@@ -175,8 +175,8 @@ class MLPKernel(Kernel):
                 g.masked_fill_(lost.unsqueeze(-1), 0.0)
                 h = h.masked_fill(lost.unsqueeze(-1), 0.0)
             if bias is not None:
-                torch.sum(g, 1, out=bias)
-            weight.baddbmm_(g.transpose(1, 2), h, beta=0)
+                bias += g.sum(1)
+            weight.baddbmm_(g.transpose(1, 2), h)
 
     def _pass(self, layers: Sequence[Layer], batch: Batch, plan: LocalPlan, visit: Visit) -> Tensor:
         x = batch.x.flatten(2)

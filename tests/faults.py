@@ -146,6 +146,13 @@ class Normed(nn.Module):
         return self.layers(rows)
 
 
+def diverged(model: Any) -> Any:
+    """A model whose parameters are finite, and what it gives is not."""
+    model.theta_ = np.where(model.theta_ > 0, 3e38, -3e38).astype(np.float32)
+    model._module = None
+    return model
+
+
 def wide(n_features: int, n_classes: int) -> nn.Module:
     return nn.Linear(n_features, n_classes + 1)
 
@@ -328,6 +335,13 @@ FAULTS = [
         ERROR,
         ("Round 2", "not finite"),
         {"learning_rate": 1e30, "n_rounds": 3},
+    ),
+    Fault(
+        PARAMETERS,
+        "predictions of a model that has diverged, though it is finite",
+        lambda m, _: diverged(m.fit(X, y, clients=CLIENTS)).predict(X),
+        ERROR,
+        ("not finite", "learning_rate"),
     ),
     Fault(
         PARAMETERS,

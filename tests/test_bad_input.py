@@ -12,6 +12,9 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from faults import diverged
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.base import clone
 from torch import nn
@@ -401,3 +404,27 @@ def test_the_progress_bar_ends_its_line(data, model, params, ends, monkeypatch):
     assert text.startswith("\r[")
     assert text.endswith("\n")
     assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_proba", "predict_log_proba", "predict_posterior", "score"]
+)
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_a_model_that_has_diverged_predicts_nothing(data, model, method, gamma):
+    X, y, clients = data
+    model.set_params(gamma=gamma, numeric_encoding=None).fit(X, y, clients=clients)
+    model = diverged(model)
+    given = (X, y) if method == "score" else (X,)
+    with pytest.raises(ValueError, match=r"not finite for \d+ of .* training has diverged"):
+        getattr(model, method)(*given)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(exponent=st.floats(-45, 38.5), row=st.integers(0, 9), column=st.integers(0, 4))
+def test_probabilities_are_numbers_or_refused(data, exponent, row, column):
+    X, y, clients = data
+    fitted = FedFocalClassifier((8,), n_rounds=2, random_state=0).fit(X, y, clients=clients)
+    large = X[:10].copy()
+    large[row, column] = 10.0**exponent
+    with contextlib.suppress(ValueError) if exponent > 30 else contextlib.nullcontext():
+        np.testing.assert_allclose(fitted.predict_proba(large).sum(1), 1, rtol=1e-5)

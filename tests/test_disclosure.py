@@ -50,7 +50,7 @@ def test_every_part_says_what_it_discloses_in_one_vocabulary():
     assert disclosed(LOSSES[name]() for name in LOSSES) == {LABEL_TOTALS}
     assert disclosed(CLASS_WEIGHTS[name]() for name in CLASS_WEIGHTS) == {LABEL_TOTALS}
     assert disclosed(SELECTIONS[name]() for name in SELECTIONS) == {LABEL_COUNTS, RECALLS}
-    assert disclosed(AGGREGATORS[name]() for name in AGGREGATORS) == {SINGLE_UPDATES}
+    assert disclosed(AGGREGATORS[name]() for name in AGGREGATORS) == {LABEL_COUNTS, SINGLE_UPDATES}
     assert disclosed(ENCODINGS[name]() for name in ENCODINGS) == {COLUMN_SUMS, COUNTS_BELOW}
     assert SINGLE < FACTS
 

@@ -8,7 +8,6 @@ seconds the SuperLink is away.
 import json
 import os
 import signal
-import subprocess
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -88,14 +87,6 @@ def assert_uninterrupted(up, tables, wanted, **faults):
         assert_array_equal(found.history_[name], wanted.history_[name], err_msg=name)
 
 
-def commands(example, up, machine, word):
-    """Numbers of a machine's processes whose command has a word."""
-    pid, _ = up._noted()[machine]
-    ps = ["ps", "-ww", "-o", "pid=,command=", "-p", ",".join(map(str, example.descendants(pid)))]
-    listed = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.splitlines()
-    return [int(line.split()[0]) for line in listed if word in line]
-
-
 def kill(example, up, victim):
     """Kill a site, or an app when there is one; whether there was."""
     if victim in example.SITES:
@@ -104,7 +95,7 @@ def kill(example, up, victim):
     machines, until = ["superlink"] if victim == "flwr-serverapp" else example.SITES, 30
     until += time.monotonic()
     while time.monotonic() < until:
-        for pid in (pid for name in machines for pid in commands(example, up, name, victim)):
+        for pid in (pid for name in machines for pid in up.apps(name, victim)):
             os.kill(pid, signal.SIGKILL)
             return True
         time.sleep(0.2)
@@ -196,7 +187,14 @@ def test_kills_at_random_moments(example, up, tables, capsys):
         print(f"\n{seen.total()} kills of {n_trainings} trainings, all to the uninterrupted bits")
 
 
-def test_nothing_is_left_of_what_was_killed(example, up):
+def n_left(up, wanted):
+    """Processes, when there are so many or a minute later."""
+    with suppress(TimeoutError):
+        up.wait_until(lambda: len(processes_of(up.folder)) == wanted, "processes to end", 60)
+    return len(processes_of(up.folder))
+
+
+def test_nothing_is_left_of_what_was_killed(example, up, capsys):
     """All runs end, and what stays is a server, a proxy, three sites, and what waits for work."""
 
     def runs():
@@ -204,14 +202,11 @@ def test_nothing_is_left_of_what_was_killed(example, up):
         return Counter(run["status"].split(":")[0] for run in listed)
 
     up.wait_until(lambda: set(runs()) <= {"finished"}, "all runs to end", 900, 4)
-    with suppress(TimeoutError):
-        up.wait_until(lambda: len(processes_of(up.folder)) <= 9, "all apps to end", 300)
-    left = processes_of(up.folder)
-    assert len(left) == 9, "\n".join(left)
+    n_waiting = up.end_apps()
+    assert n_left(up, 9) == 9, "\n".join(processes_of(up.folder))
+    with capsys.disabled():
+        print(f"\n{n_waiting} apps waited at sites for messages of runs that had ended", end="")
     for machine in ("superlink", "university"):  # these alone, not what they have started
         os.kill(up._noted()[machine][0], signal.SIGKILL)
         up._children[machine].wait()
-    with suppress(TimeoutError):
-        up.wait_until(lambda: len(processes_of(up.folder)) == 5, "Flower to end the rest", 60)
-    left = processes_of(up.folder)
-    assert len(left) == 5, "\n".join(left)
+    assert n_left(up, 5) == 5, "\n".join(processes_of(up.folder))

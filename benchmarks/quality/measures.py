@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from skfedfocal.losses import Loss
 
+from .logits import logits_of
 from .methods import LocalModels, Method, Own
 from .sets import Task
 
@@ -95,9 +96,7 @@ def move(
 
 def _softmax(model: Any, X: NDArray[np.float32]) -> NDArray[np.float64]:
     """The softmax of the module's logits, without the loss's posterior map."""
-    module = getattr(model, "best_estimator_", model).module_
-    with torch.no_grad():
-        return torch.softmax(module(torch.from_numpy(X)).double(), 1).numpy()
+    return torch.softmax(logits_of(model, X), 1).numpy()
 
 
 def probability_measures(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skfedfocal import FederatedClassifier, FederatedTrainingError
 
+from .logits import finite_logits
 from .sets import Task
 
 _COHORTS, _SAMPLING = 11, 12  # streams of random numbers
@@ -112,6 +113,8 @@ class Climb:
 def _losses(model: FederatedClassifier, task: Task, cohort: Cohort) -> NDArray[np.float64]:
     """Mean log-loss of each client of the cohort."""
     taken = np.concatenate(cohort.rows)
+    if not finite_logits(model, task.X[taken]):
+        raise FederatedTrainingError("The model has diverged.")
     p = model.predict_proba(task.X[taken])[np.arange(len(taken)), task.y[taken]]
     starts = np.cumsum([0, *(len(r) for r in cohort.rows[:-1])])
     return np.add.reduceat(-np.log(np.maximum(p, 1e-30)), starts) / [len(r) for r in cohort.rows]

@@ -15,6 +15,7 @@ import numpy as np
 
 from skfedfocal import FederatedTrainingError
 
+from .logits import finite_logits
 from .measures import balanced_accuracy, measure
 from .methods import BASE, CHOOSES, METHODS, Method, Own, common
 from .sets import Scenario
@@ -153,9 +154,8 @@ def train(method: Method, task: Any, settings: Record, own: Own) -> tuple[Any, R
             model = method.train(task, settings, **own)
         except FederatedTrainingError:
             model = None
-    # Weights on the way to divergence can be finite, and the probabilities be no numbers.
-    if hasattr(model, "predict_proba") and not np.isfinite(model.predict_proba(task.X_test)).all():
-        model = None
+    if model is not None and not finite_logits(model, task.X_test):
+        model = None  # weights on the way to divergence can be finite, and what they give be not
     facts = {"diverged": model is None, "seconds": time.process_time() - began}
     history = getattr(getattr(model, "best_estimator_", model), "history_", None)
     if history is not None:

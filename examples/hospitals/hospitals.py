@@ -261,6 +261,25 @@ class Hospitals:
             self._children.pop(name).wait()
         self._note(noted)
 
+    def apps(self, machine: str, word: str = "flwr-clientapp") -> list[int]:
+        """Numbers of a machine's processes whose command has a word."""
+        pid = self._noted()[machine][0]
+        ps = ["ps", "-ww", "-o", "pid=,command=", "-p", ",".join(map(str, descendants(pid)))]
+        lines = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.splitlines()
+        return [int(line.split()[0]) for line in lines if word in line]
+
+    def end_apps(self) -> int:
+        """End the hospitals' apps, where no run is there any more, and say how many there were.
+
+        Where a run ends in the moment in which a hospital is told of its message, Flower starts an
+        app that waits for what will not come: by its own limits for more than an hour.
+        """
+        left = [pid for site in SITES if site in self.running() for pid in self.apps(site)]
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        return len(left)
+
     def down(self) -> None:
         """Stop everything, the hospitals first."""
         for name in reversed(list(self._noted())):

@@ -56,6 +56,8 @@ class FederatedClassifier(BaseFederatedClassifier):
     aggregation : str or Aggregator, default="mean"
         How updates are combined: "mean", "bucketing", "clipped_mean", "geometric_median", "krum",
         "median", "trimmed_mean" or an object from `skfedfocal.aggregation`.
+        Beside all but the mean, the largest label counts of each class are not believed, and the
+        server is told each client's.
     selection : str or Selection, default="uniform"
         Which clients take part in a round: "category_coverage", "focal", "uniform" or an object
         from `skfedfocal.selection`.

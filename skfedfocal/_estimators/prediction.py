@@ -277,12 +277,20 @@ default=None
         row_values = int(np.prod(X.shape[1:])) if encoder is None else encoder.n_outputs
         n_at_once, device = max(1, _PREDICT_VALUES // max(1, row_values)), parameter.device
         with torch.no_grad():
-            return torch.cat(
+            logits = torch.cat(
                 [
                     module(module_rows(X, slice(i, i + n_at_once), dtype, device, encoder))
                     for i in range(0, X.shape[0], n_at_once)
                 ]
             )
+        good = torch.isfinite(logits).all(1)
+        if not good.all():  # whatever would be decided from these would look like any other
+            raise ValueError(
+                f"The model's output is not finite for {int((~good).sum())} of {len(good)} rows, "
+                f"first row {int(good.logical_not().nonzero()[0])}: their values are too large for "
+                "it, or its training has diverged; scale the columns, or lower learning_rate."
+            )
+        return logits
 
     def _shift(self, class_prior: Any) -> NDArray[np.float64]:
         """What takes log-probabilities to a population of the given class frequencies."""

@@ -19,6 +19,7 @@ from skfedfocal._module import flatten
 from skfedfocal._training.federation import Federation, ServerState
 from skfedfocal._training.parts import Parts, check_cohorts
 from skfedfocal._training.prior import estimate_class_prior
+from skfedfocal.aggregation._counts import believed_counts
 from skfedfocal.encodings._encoder import RowEncoder
 from skfedfocal.engines import Engine
 
@@ -155,7 +156,7 @@ def assemble(
     per_round = n_selected(settings.clients_per_round, n_clients)
     check_cohorts(parts.secure, engine.sizes, per_round, settings.clients_per_round)
     each = None
-    if LABEL_COUNTS in parts.selection.needs:
+    if parts.bad_share or LABEL_COUNTS in parts.selection.needs:
         each = engine.ask_each(LabelCounts(n_classes))
     noisy = None if private is None else private.label_counts
     population = _population(parts, plan, engine, module, setup, each, counted, noisy)
@@ -197,7 +198,10 @@ def _population(
             counts = noisy
         else:
             found = engine.ask(LabelCounts(len(setup.classes))) if each is None else each.sum(0)
-            counts = in_rows(found[:-1], found[-1])
+            total = found[:-1]
+            if parts.bad_share and each is not None:
+                total = believed_counts(each[:, :-1], parts.bad_share)
+            counts = in_rows(total, found[-1])
     before, n_calls = counted
     if counts is not None and before is not None:
         counts = before + (counts - before) / (n_calls + 1)  # to the bit the same where they are

@@ -16,6 +16,7 @@ from skfedfocal._disclosure import (
     CATEGORIES,
     COLUMN_SUMS,
     COUNTS_BELOW,
+    LABEL_COUNTS,
     OWN_FIGURES,
     OWN_ROWS,
     PREDICTIONS,
@@ -75,13 +76,20 @@ class Parts:
     encoding: NumericEncoding | None = None
 
     @property
+    def bad_share(self) -> float:
+        """Share of the clients whose label counts are not believed, where they are asked for."""
+        asked = "federated" in (self.class_weight.counts, self.loss.counts)
+        return self.aggregation.bad_share if asked and self.privacy is None else 0.0
+
+    @property
     def discloses(self) -> Mapping[str, frozenset[str]]:
         """What each part tells the server beyond updates and losses, by parameter."""
+        unasked = frozenset() if self.bad_share else frozenset({LABEL_COUNTS})
         told = {
             "loss": self.loss.discloses,
             "class_weight": self.class_weight.discloses,
             "selection": self.selection.discloses,
-            "aggregation": self.aggregation.discloses,
+            "aggregation": self.aggregation.discloses - unasked,
             "client_gamma": _FOCUSED if self.focus else _UNFOCUSED,
             "early_stopping": _VALIDATED if self.early_stopping else frozenset(),
             "numeric_encoding": self.encoding.discloses if self.encoding else frozenset(),

@@ -8,8 +8,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from skfedfocal._component import Component
-from skfedfocal._disclosure import SINGLE_UPDATES
+from skfedfocal._disclosure import LABEL_COUNTS, SINGLE_UPDATES
 from skfedfocal._focus import Focus
+
+DOUBTED = 0.3  # share of the clients that may lie, to rules that are not told one
 
 
 class Aggregator(Component):
@@ -21,6 +23,10 @@ class Aggregator(Component):
         Whether the aggregate is a weighted mean, which is added up reply by reply as updates
         come, so that memory is bounded by the block and not by the cohort, and which a secure sum
         can make.
+    bad_share : float
+        Share of the clients that may lie, in [0, 0.5): of each class the label counts of so many,
+        those that have most of it, are not believed where class frequencies are found; 0 for the
+        plain sum of all.
     focus : Focus or None
         How clients may count more that do poorly, where the estimator's ``client_gamma`` asks for
         it; None where this aggregation cannot have that.
@@ -37,6 +43,7 @@ class Aggregator(Component):
     """
 
     linear: ClassVar[bool] = False
+    bad_share: float = 0.0
 
     @property
     def focus(self) -> Focus | None:
@@ -45,8 +52,12 @@ class Aggregator(Component):
 
     @property
     def discloses(self) -> frozenset[str]:
-        """What this tells the server beyond what any training does."""
-        return frozenset() if self.linear else frozenset({SINGLE_UPDATES})
+        """What this tells the server beyond what any training does.
+
+        Label counts of each client only where class frequencies are found from the clients' counts.
+        """
+        counts = frozenset({LABEL_COUNTS}) if self.bad_share else frozenset()
+        return counts if self.linear else counts | {SINGLE_UPDATES}
 
     def divide(self, total: Tensor, weight: float) -> Tensor:
         """The aggregate from a weighted sum of updates, of shape (p,), and the sum of weights."""

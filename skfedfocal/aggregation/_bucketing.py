@@ -57,6 +57,12 @@ class Bucketing(Aggregator):
         self.aggregator = aggregator
         self.size = size
 
+    @property
+    def bad_share(self) -> float:  # type: ignore[override]
+        """Share of the clients that may lie: of the buckets it is `size` times as many."""
+        inside = GeometricMedian() if self.aggregator is None else self.aggregator
+        return inside.bad_share / self.size
+
     def __call__(self, updates: Tensor, weights: Tensor) -> Tensor:
         bucket = torch.arange(len(updates), device=updates.device) // self.size
         n_buckets = -(-len(updates) // self.size)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skfedfocal._focus import Focus
 from skfedfocal._sklearn import Interval
-from skfedfocal.aggregation._aggregator import Aggregator, rounded_up
+from skfedfocal.aggregation._aggregator import DOUBTED, Aggregator, rounded_up
 
 
 class WeightedMean(Aggregator):
@@ -110,6 +110,11 @@ class TrimmedMean(Aggregator):
     def __init__(self, trim: float = 0.1):
         self.trim = trim
 
+    @property
+    def bad_share(self) -> float:  # type: ignore[override]
+        """Share of the clients that may lie: the one that is trimmed."""
+        return self.trim
+
     def __call__(self, updates: Tensor, weights: Tensor) -> Tensor:
         n_cut = rounded_up(self.trim, len(updates))
         ordered, order = updates.sort(0)
@@ -145,6 +150,7 @@ class ClippedMean(Aggregator):
     tensor([1.6667])
     """
 
+    bad_share = DOUBTED
     _parameter_constraints = {"factor": [Interval(Real, 0, None, closed="neither")]}
 
     def __init__(self, factor: float = 3.0):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skfedfocal._sklearn import Interval
-from skfedfocal.aggregation._aggregator import Aggregator
+from skfedfocal.aggregation._aggregator import DOUBTED, Aggregator
 
 _TIE = 1e-9  # share of all weight by which two halves may differ and still be halves
 
@@ -34,6 +34,8 @@ class CoordinateMedian(Aggregator):
     >>> CoordinateMedian()(torch.tensor([[0.0], [1.0], [99.0]]), torch.ones(3))
     tensor([1.])
     """
+
+    bad_share = DOUBTED
 
     def __call__(self, updates: Tensor, weights: Tensor) -> Tensor:
         ordered = updates.sort(0).values
@@ -72,6 +74,7 @@ class GeometricMedian(Aggregator):
     tensor([1.])
     """
 
+    bad_share = DOUBTED
     _parameter_constraints = {
         "n_iterations": [Interval(Integral, 1, None, closed="left")],
         "smoothing": [Interval(Real, 0, None, closed="neither")],

@@ -16,7 +16,7 @@ DOCS := $(VENV)-docs
 PIP := -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-flower test-tools test-oldest test-sklearn check docs release-check coverage soak soak-flower fuzz mutants bench-quality bench-speed bench-privacy clean
+.PHONY: help demo test test-flower test-tools test-oldest test-sklearn check docs release-check coverage soak soak-here soak-flower fuzz mutants bench-quality bench-speed bench-privacy clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -56,10 +56,12 @@ coverage: $(VENV)/.dev $(FLOWER)/.test ## lines and branches that the tests reac
 	$(PY) -m coverage combine .coverage.plain .coverage.flower
 	$(PY) -m coverage report
 
-soak: $(VENV)/.dev ## the slow and the large tests, one after the other
+soak: soak-here soak-flower ## the slow and the large tests, one after the other; an hour and more
+
+soak-here: $(VENV)/.dev ## those of them in this process: kills, engines on any training, a million clients
 	MPLBACKEND=Agg $(PY) -m pytest -m soak $(ARGS)
 
-soak-flower: $(FLOWER)/.test ## a thousand simulated sites; and real servers and sites, killed during trainings
+soak-flower: $(FLOWER)/.test ## those over sites: a thousand simulated ones; real ones, killed during trainings
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -m soak tests/test_flower*.py $(ARGS)
 
 fuzz: $(VENV)/.dev ## random federations and tools, and damaged files, for a while; ARGS="--seconds 3600"

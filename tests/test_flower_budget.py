@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -33,7 +35,7 @@ from test_private_steps import repeatable
 
 from skfedfocal import FederatedTrainingError, FedFocalClassifier
 from skfedfocal._sklearn import InvalidParameterError
-from skfedfocal.flower import SimulatedSites, SiteError, federate, make_client_app
+from skfedfocal.flower import SimulatedSites, SiteError, export_app, federate, make_client_app
 from skfedfocal.flower._messages import TRAIN, read_facts, write_facts
 from skfedfocal.privacy import ClientLevelDP, Ledger, PrivacyBudget, SecureAggregation
 from skfedfocal.privacy._accounting import Event
@@ -336,3 +338,44 @@ def test_less_noise_for_others_unmasks_nothing(tmp_path):
 def test_figures_of_a_model_have_no_noise():
     with pytest.raises(ValueError, match=r"privacy=PrivacyBudget\(.*evaluation='sums'"):
         make_client_app(privacy=PrivacyBudget(1.0, 1e-5), evaluation="sums")
+
+
+# -- in an exported app ------------------------------------------------------------------------
+
+EXPORTED = by_site()
+
+
+def load_exported(config):
+    return EXPORTED[config["site"]]
+
+
+def test_an_exported_app_has_the_budget_that_sites_agreed_on(tmp_path, monkeypatch):
+    budget = PrivacyBudget(1e3, 1e-4)
+    options = {"save_to": tmp_path / "m.skf", "load_data": load_exported, "classes": CLASSES}
+    export_app(classifier(secret(rows_local)), tmp_path / "app", budget=budget, **options)
+    monkeypatch.syspath_prepend(tmp_path / "app")
+    app = importlib.import_module("federation.client").app
+    paths = {name: {"ledger-path": str(tmp_path / f"{name}.json")} for name in EXPORTED}
+    federate(SimulatedSites(paths, app=app), classifier(secret(rows_local)), classes=CLASSES)
+    for site in EXPORTED:
+        assert 0 < ledger_of(tmp_path, site).epsilon(1e-4) <= 1e3
+    with pytest.raises(SiteError, match="PrivacyRefusal"):
+        federate(SimulatedSites(paths, app=app), FedFocalClassifier(n_rounds=1))
+    for name in ("federation", "federation.client"):
+        monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize(
+    ("privacy", "more", "words"),
+    [
+        (None, {}, "needs a private training"),
+        (rows_local, {"evaluated": "sums"}, "evaluation"),
+        (rows_local, {"described": True}, "description"),
+    ],
+)
+def test_what_sites_with_a_budget_would_refuse_is_refused_at_export(tmp_path, privacy, more, words):
+    estimator = FedFocalClassifier(privacy=None if privacy is None else secret(privacy))
+    options = {"save_to": "m.skf", "classes": CLASSES, "budget": PrivacyBudget(1.0, 1e-4), **more}
+    with pytest.raises(ValueError, match=words):
+        export_app(estimator, tmp_path / "app", **options)
+    assert not (tmp_path / "app").exists()

@@ -9,15 +9,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skfedfocal._estimators.files import describe, rebuild
 from skfedfocal._plain import from_plain, to_plain
-from skfedfocal.flower._client import check_evaluation
+from skfedfocal.flower._client import check_evaluation, make_client_app
 from skfedfocal.flower._parts import parts_of
 from skfedfocal.flower._private import check_private
 from skfedfocal.preprocessing._described import unfitted
 from skfedfocal.privacy._aggregation import resolve_secure
+
+if TYPE_CHECKING:
+    from skfedfocal.privacy import PrivacyBudget
 
 _PACKAGE = "federation"
 _PYPROJECT = """\
@@ -73,6 +76,7 @@ def export_app(
     evaluated: str | None = None,
     described: bool = False,
     min_rows: int = 10,
+    budget: PrivacyBudget | None = None,
     **options: Any,
 ) -> Path:
     """Write a Flower app for an estimator: a folder of text files to read before they are run.
@@ -98,6 +102,9 @@ def export_app(
         Whether the sites' app answers `describe_sites`, as the `description` of `make_client_app`.
     min_rows : int, default=10
         As for `make_client_app`.
+    budget : PrivacyBudget or None, default=None
+        What the sites' app lets their rows be used for, as the `privacy` of `make_client_app`: the
+        training must be private then. Each site's configuration names the file of its own ledger.
     **options : object
         Further parameters of `make_server_app` and `federate`: checkpoint, describe_to,
         evaluate_to, evaluation, sites, classes, min_clients, timeout, wait.
@@ -124,6 +131,20 @@ def export_app(
         raise ValueError("evaluate_to needs sites that answer: evaluated='sums' or 'own'.")
     if not described and options.get("describe_to") is not None:
         raise ValueError("describe_to needs sites that answer: described=True.")
+    secure = _last_of(estimator).secure_aggregation
+    if budget is not None:
+        if classifier.privacy is None:
+            raise ValueError(
+                f"budget={budget!r} needs a private training, which is all that sites with a "
+                "budget answer; set the classifier's privacy."
+            )
+        make_client_app(  # what it refuses at sites is refused here
+            privacy=budget,
+            secure_aggregation=secure,
+            evaluation=evaluated,
+            description=described,
+            min_rows=min_rows,
+        )
     folder = Path(folder)
     package = folder / _PACKAGE
     if folder.exists() and any(folder.iterdir()) and not package.exists():
@@ -143,10 +164,14 @@ def export_app(
     server_imports = (
         "" if module is None else f"from {module.__module__} import {names['module']}\n"
     )
-    secure = _last_of(estimator).secure_aggregation
-    if secure is not False:  # then sites hold to it, whatever the server says
-        imports = f"from skfedfocal.privacy import SecureAggregation\n{imports}"
-        names["secure_aggregation"] = _in_code(resolve_secure(secure))
+    terms = {
+        "secure_aggregation": None if secure is False else resolve_secure(secure),
+        "privacy": budget,
+    }
+    for parameter, part in terms.items():
+        if part is not None:  # then sites hold to it, whatever the server says
+            imports = f"from skfedfocal.privacy import {type(part).__name__}\n{imports}"
+            names[parameter] = _in_code(part)
     if evaluated is not None:
         names["evaluation"] = repr(evaluated)
     if described:
@@ -298,7 +323,10 @@ def _module_of(estimator: Any) -> Any:
 
 def _in_code(part: Any) -> str:
     """A part with all its parameters, as an expression."""
-    params = ", ".join(f"{name}={value!r}" for name, value in part.get_params().items())
+    params = ", ".join(
+        f"{name}={(os.fspath(value) if isinstance(value, os.PathLike) else value)!r}"
+        for name, value in part.get_params().items()
+    )
     return f"{type(part).__name__}({params})"
 
 

@@ -30,6 +30,7 @@ from skfedfocal.flower import SimulatedSites, evaluate, federate, make_client_ap
 from skfedfocal.metrics import Evaluation
 from skfedfocal.metrics import evaluate as evaluate_here
 from skfedfocal.preprocessing import make_table_transformer
+from skfedfocal.privacy import ExampleLevelDP
 
 pytestmark = [
     pytest.mark.flower,
@@ -232,3 +233,27 @@ def test_secure_sums_keep_their_state_from_message_to_message(example, up):
     assert_array_equal(model.history_["bytes_up"], rehearsal.history_["bytes_up"])
     found = Evaluation.from_dict(json.loads(figures.read_text()))
     assert_array_equal(found.sums, evaluate(SimulatedSites(tables), rehearsal, **options).sums)
+
+
+@pytest.mark.filterwarnings("ignore:The first round's loss:UserWarning")
+def test_a_private_training_under_secure_sums_is_the_one_that_was_rehearsed(example, up):
+    """Noise shares and their keys outlive messages too; seeded here, to be compared to the bit."""
+    pytest.importorskip("cryptography")
+    pytest.importorskip("dp_accounting")
+    X, y, clients = example.read_tables(up.data)
+    tables = {name: (X[clients == name], y[clients == name]) for name in example.SITES}
+    privacy = ExampleLevelDP(2.0, trust="distributed", noise="seeded", delta=1e-4)
+
+    def estimator():
+        return example.make_estimator(2)[-1].set_params(secure_aggregation=True, privacy=privacy)
+
+    (up.folder / "checkpoint.skf").unlink(missing_ok=True)  # of another training
+    everyone(up, example.SITES)  # also one that a test has stopped
+    classes = sorted(set(y.tolist()))
+    up.export(estimator(), timeout=150.0, classes=classes)
+    up.submit()
+    model = load_model(up.folder / "model.skf")
+    rehearsal = federate(SimulatedSites(tables), estimator(), classes=classes)
+    assert_array_equal(model.theta_, rehearsal.theta_)
+    assert model.privacy_ == rehearsal.privacy_
+    assert 0 < model.epsilon_ == rehearsal.epsilon_

@@ -67,12 +67,12 @@ def peak():
 
 rng = np.random.default_rng(0)
 clients = np.arange(1_000_000).repeat(2)
-y = rng.integers(0, 3, len(clients)).astype(np.int8)
-X = rng.integers(-9, 9, (len(clients), 24)).astype(np.int8)
+y = rng.integers(0, 3, len(clients), dtype=np.int8)
+X = rng.integers(-9, 9, (len(clients), 24), dtype=np.int8)
 X[:, 0] = 20 * y
 FedFocalClassifier(n_rounds=1, random_state=0).fit(X[:99], y[:99], clients=clients[:99])
 before = peak()
-model = FedFocalClassifier(clients_per_round=100, n_rounds=30, learning_rate=0.02, random_state=0)
+model = FedFocalClassifier(clients_per_round=100, n_rounds=30, random_state=0)
 model.fit(X, y, clients=clients)
 print(peak() - before, model.score(X[:2000], y[:2000]))
 """

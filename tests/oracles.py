@@ -13,11 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import sklearn
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from skfedfocal._random import shuffled_places
+
+SKLEARN = tuple(map(int, sklearn.__version__.split(".")[:2]))
 
 # -- modules in double precision ---------------------------------------------------------------
 

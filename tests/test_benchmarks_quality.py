@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import SKLEARN
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 pytest.importorskip("jinja2")
@@ -309,6 +310,7 @@ def test_defaults_are_compared_on_training_rows_alone(tiny, data, tmp_path):
     assert list(shown.index) == list(defaults.variants())
 
 
+@pytest.mark.skipif(SKLEARN < (1, 9), reason="callbacks are of scikit-learn 1.9")
 def test_lengths_are_measured_within_one_training(tiny, data, tmp_path, monkeypatch):
     monkeypatch.setattr(length, "LENGTHS", (2, 4))
     monkeypatch.setattr(length, "MOST", 4)

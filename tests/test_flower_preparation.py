@@ -231,8 +231,7 @@ def test_columns_by_what_is_in_them(hospitals, tmp_path):
 
 def test_sparse_rows(hospitals):
     _, y, site = hospitals
-    rng = np.random.default_rng(1)
-    X = sparse.random_array((len(y), 6), density=0.4, rng=rng).tocsr()
+    X = sparse.csr_array(sparse.random(len(y), 6, density=0.4, random_state=0))
     steps = [FederatedMaxAbsScaler(), FederatedStandardScaler(with_mean=False)]
     assert_same_fit(*both(make_pipeline(*steps, classifier()), X, y, site), X)
 

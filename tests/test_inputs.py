@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import sklearn
 import torch
+from oracles import SKLEARN
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
@@ -23,7 +23,6 @@ from skfedfocal.aggregation import TrimmedMean
 from skfedfocal.losses import FocalLoss
 from skfedfocal.strategies import FedProx
 
-OLD_SKLEARN = tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9)
 NAMES = list("abcde")
 
 
@@ -115,7 +114,7 @@ def test_feature_names(data, model):
     assert not hasattr(model, "feature_names_in_")
 
 
-@pytest.mark.skipif(OLD_SKLEARN, reason="scikit-learn below 1.9 finds no names in polars 2")
+@pytest.mark.skipif(SKLEARN < (1, 9), reason="scikit-learn below 1.9 finds no names in polars 2")
 def test_feature_names_of_polars(data, model):
     X, y, clients = data
     model.fit(pl.DataFrame(X, schema=NAMES), y, clients=clients)

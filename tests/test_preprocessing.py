@@ -98,7 +98,7 @@ def test_missing_values_sparse_rows_and_parts(seed, n_rows, offset, weighted, ki
 
 def test_sparse_rows_are_not_centred():
     with pytest.raises(TypeError, match="with_mean=False"):
-        FederatedStandardScaler().fit(sparse.eye_array(3).tocsr())
+        FederatedStandardScaler().fit(sparse.csr_array(np.eye(3)))
 
 
 def test_fit_after_partial_fit_begins_anew():

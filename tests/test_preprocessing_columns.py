@@ -80,7 +80,7 @@ def tables(draw):
         columns[f"number {j}"] = rng.normal(j, 1 + j, n)
     for j in range(draw(st.integers(0 if columns else 1, 3))):
         columns[f"text {j}"] = rng.choice(["a", "b", "a b", "c"], n).astype(object)
-    frame = pd.DataFrame({name: columns[name] for name in rng.permutation(list(columns))})
+    frame = pd.DataFrame({name: columns[name] for name in rng.permutation(list(columns)).tolist()})
     gaps = rng.random(frame.shape) < draw(st.sampled_from([0, 0.3]))
     gaps[0] = False  # scikit-learn's imputer drops a column without a value, and warns of it
     return frame.mask(gaps), rng.integers(0, draw(st.integers(1, 5)), n)

@@ -371,7 +371,7 @@ def test_scalers_by_extremes_have_no_way_around_the_questions():
     for scaler in (FederatedMinMaxScaler(), FederatedMaxAbsScaler()):
         assert not hasattr(scaler, "partial_fit")
     with pytest.raises(TypeError, match="FederatedMaxAbsScaler"):
-        FederatedMinMaxScaler().fit(sparse.eye_array(3).tocsr())
+        FederatedMinMaxScaler().fit(sparse.csr_array(np.eye(3)))
 
 
 @pytest.mark.parametrize("step", CHECKED)

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
+from oracles import SKLEARN
 from scipy import sparse
 from sklearn import config_context
 from sklearn.compose import ColumnTransformer
@@ -120,7 +121,7 @@ def test_robust_scaler_is_scikit_learns(X, seed, centering, scaling, unit, quant
 
 
 def test_robust_scaler_of_sparse_rows():
-    X = sparse.random_array((40, 4), density=0.7, rng=np.random.default_rng(0)).tocsr()
+    X = sparse.csr_array(sparse.random(40, 4, density=0.7, random_state=0))
     ours = FederatedRobustScaler(with_centering=False).fit(X, clients=clients_of(X.toarray(), 0))
     assert_allclose(ours.scale_, RobustScaler(with_centering=False).fit(X).scale_, rtol=1e-12)
     with pytest.raises(TypeError, match="with_centering=False"):
@@ -142,6 +143,8 @@ def test_invalid_quantile_range():
 def test_imputer_is_scikit_learns(X, seed, strategy, keep, kind):
     params = {"strategy": strategy, "keep_empty_features": keep}
     X = np.column_stack([X, np.full(len(X), 2.5)])
+    # Below 1.8 it keeps columns without a value where a constant could fill them, and warns.
+    assume(SKLEARN >= (1, 8) or strategy != "constant" or keep)
     X, clients = kind(X), clients_of(X, seed)
     ours = FederatedSimpleImputer(**params).fit(X, clients=clients)
     theirs = SimpleImputer(**params).fit(X)

@@ -62,9 +62,18 @@ def summarise(records: list[Record]) -> pd.DataFrame:
     frame = pd.DataFrame(records).set_index([*CASE])
     mean = frame.groupby(["leg", "variant", "set"]).mean()
     accuracy = frame.accuracy.unstack("variant")
-    gap = accuracy.sub(accuracy["the default"], axis=0).groupby(["leg", "set"]).sem().stack()
+    gap = (
+        accuracy.sub(accuracy["the default"], axis=0)
+        .groupby(["leg", "set"])
+        .sem()
+        .stack(future_stack=True)
+    )
     mean["se"] = gap.reorder_levels(["leg", "variant", "set"])
-    return mean.stack().rename_axis(["leg", "variant", "set", "statistic"]).unstack("set")
+    return (
+        mean.stack(future_stack=True)
+        .rename_axis(["leg", "variant", "set", "statistic"])
+        .unstack("set")
+    )
 
 
 def chosen_elsewhere(folder: Path = HERE) -> dict[str, Own]:

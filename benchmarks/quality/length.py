@@ -145,7 +145,12 @@ def summarise(records: list[dict[str, Any]]) -> pd.DataFrame:
         {"accuracy": mean, "minus best": gap.mean(), "se": gap.sem(), "n": gap.count()},
         names=["statistic"],
     )
-    table = found.stack().unstack("set").reorder_levels(["way", "statistic"]).sort_index()
+    table = (
+        found.stack(future_stack=True)
+        .unstack("set")
+        .reorder_levels(["way", "statistic"])
+        .sort_index()
+    )
     return table[[name for name in SETS if name in table]]
 
 

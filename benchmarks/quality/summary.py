@@ -40,7 +40,7 @@ def summarise(records: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataF
         # standard error of the paired difference to the default
         "se": values.sub(values[BASE], axis=0).groupby(by_set).sem(),
     }
-    accuracy = pd.concat(statistics, names=["statistic"]).stack().unstack("set")
+    accuracy = pd.concat(statistics, names=["statistic"]).stack(future_stack=True).unstack("set")
     accuracy = accuracy.reorder_levels(["leg", "statistic", "method"]).sort_index()
     names = [f"{kind}_{m}" for m in ("log_loss", "ece", "classwise_ece") for kind in KINDS]
     others = frame[frame.leg == "default"].reindex(columns=["method", "set", *names, *COSTS])

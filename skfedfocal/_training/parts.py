@@ -189,15 +189,16 @@ def _privately(parts: Parts, settings: Any, class_weight: Any) -> Parts:
     from skfedfocal.privacy._mechanism import Mechanism
 
     mechanism = resolve(settings.privacy, {}, Mechanism, "privacy")
+    private = replace(parts, privacy=mechanism)
     found = refusals(
         mechanism,
         settings,
-        discloses=parts.discloses,
+        discloses=private.discloses,
         class_weight=class_weight,
         counts=(parts.class_weight.counts, parts.loss.counts),
     )
     check_compatible({f"privacy={type(mechanism).__name__}(...)": found})
-    return replace(parts, privacy=mechanism)
+    return private
 
 
 def _needing_single(settings: Any, aggregation: Aggregator, selection: Selection) -> dict[str, str]:

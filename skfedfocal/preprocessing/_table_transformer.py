@@ -50,10 +50,9 @@ def make_table_transformer(*, numbers: Any = None, texts: Any = None) -> ColumnT
     --------
     >>> import pandas as pd
     >>> from skfedfocal.preprocessing import make_table_transformer
-    >>> table = pd.DataFrame({"age": [61, None, 47], "pain": ["dull", "none", None]})
+    >>> table = pd.DataFrame({"age": [61, None, 47], "pain": ["dull", "none", "dull"]})
     >>> make_table_transformer().fit(table).get_feature_names_out().tolist()
-    ['numbers__age', 'numbers__missingindicator_age', 'texts__pain_dull', 'texts__pain_none', \
-'texts__pain_nan']
+    ['numbers__age', 'numbers__missingindicator_age', 'texts__pain_dull', 'texts__pain_none']
     """
     if numbers is None:
         imputer = FederatedSimpleImputer(add_indicator=True)

@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -469,6 +470,12 @@ def test_a_site_without_a_readable_file(tmp_path, scaled):
 
 def test_sites_that_do_not_come(scaled):
     grid = SimulatedSites(by_site(*scaled), module=double_mlp)
+    with patch("time.sleep", side_effect=AssertionError("waited for simulated sites")):
+        with pytest.raises(SiteError, match=r"3 of the 4 sites needed came: these are all"):
+            federate(grid, classifier(), sites=4)
+        with pytest.raises(SiteError, match=r"0 of the 2 sites needed came: these are all"):
+            federate(SimulatedSites({}), classifier())
+    grid._nobody_else_comes = False  # as with a real server
     with pytest.raises(SiteError, match=r"3 of the 4 sites needed came within 0.01 s"):
         federate(grid, classifier(), sites=4, wait=0.01)
     with pytest.raises(SiteError, match="'east'"):

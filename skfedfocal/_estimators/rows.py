@@ -93,6 +93,14 @@ def encoded(
             UserWarning,
             stacklevel=5,
         )
+    for ids in look_alikes(layout.ids)[:_SHOWN]:
+        warnings.warn(
+            "There are ids of clients that differ in blanks or capitals alone: "
+            f"{', '.join(map(repr, ids[:_SHOWN]))}. If they are the same, mend them: each is a "
+            "client of its own.",
+            UserWarning,
+            stacklevel=5,
+        )
     return known, places_among(known, y)
 
 

@@ -96,6 +96,11 @@ class Gathering:
             nodes = sorted(self.grid.get_node_ids())
             if len(nodes) >= needed:
                 return nodes
+            if getattr(self.grid, "_nobody_else_comes", False):
+                raise SiteError(
+                    f"{len(nodes)} of the {needed} sites needed came: these are all that are "
+                    "simulated. Give SimulatedSites more, or see min_clients and sites."
+                )
             if time.monotonic() >= deadline:
                 raise SiteError(
                     f"{len(nodes)} of the {needed} sites needed came within {wait:g} s; see that "

@@ -67,6 +67,8 @@ class SimulatedSites(Grid):
     ['site0', 'site1', 'site2']
     """
 
+    _nobody_else_comes = True  # so that a server does not wait for them
+
     def __init__(
         self,
         data: Mapping[str, Any],

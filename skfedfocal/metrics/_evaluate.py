@@ -139,11 +139,14 @@ def _predictions(estimator: Any, X: Any, layout: ClientLayout) -> Callable[..., 
 def codes_of(y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
     """Labels as numbers of the classes, which are sorted."""
     y = np.asarray(y)
-    codes, known = codes_and_known(classes, y)
-    unknown = np.unique(y[~known])
-    if len(unknown):
+    try:
+        codes, known = codes_and_known(classes, y)
+    except TypeError:  # texts and numbers have no order
+        among = set(classes.tolist())
+        known = np.array([label in among for label in y.tolist()])
+    if not known.all():
+        unknown = sorted(set(y[~known].tolist()), key=str)
         raise ValueError(
-            f"There are labels {unknown.tolist()} that are none of the model's classes "
-            f"{classes.tolist()}."
+            f"There are labels {unknown} that are none of the model's classes {classes.tolist()}."
         )
     return codes

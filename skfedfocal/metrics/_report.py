@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,11 @@ def client_report(
         If a column is asked for without `train`, or the estimator finds clients in X by itself, so
         that a fit on pooled rows would be federated.
 
+    Warns
+    -----
+    UserWarning
+        If y has labels that are none of the estimator's classes.
+
     See Also
     --------
     client_scores : Any score, as arrays.
@@ -103,7 +109,13 @@ def client_report(
     <BLANKLINE>
       all rows       5         2            0.00             1.00                0.50
     """
+    if pooled and getattr(estimator, "column_", None) is not None:
+        raise InvalidParameterError(
+            "A ClientColumn finds the clients in X, so that its fit is never pooled; pass its "
+            "estimator_, X without the column, and clients=."
+        )
     X, y, _, layout = rows_by_client(estimator, X, y, clients, None)
+    _warn_of_labels(estimator, y)
     codes, n_clients = layout.codes(), layout.n_clients
     recalls = Recalls.count(y, predict_by_client(estimator, X, layout), codes, n_clients)
     score = recalls.balanced_accuracy
@@ -118,7 +130,7 @@ def client_report(
             predicted = _predict_alone(estimator, rows, X, layout)
             beside["local alone"] = _scores(y, predicted, codes, n_clients)
         if pooled:
-            predicted = _fit_pooled(estimator, rows).predict(X)
+            predicted = clone(estimator).fit(*rows[:2]).predict(X)
             beside["pooled"] = _scores(y, predicted, codes, n_clients)
     large = np.flatnonzero(layout.sizes >= min(min_rows, layout.sizes.max()))
     whole, ids = recalls.together(), layout.ids.tolist()
@@ -175,14 +187,16 @@ def _predict_alone(
     return predicted
 
 
-def _fit_pooled(estimator: Any, train: tuple[Any, Any, Any, ClientLayout]) -> Any:
-    X, y, *_ = train
-    if getattr(estimator, "column_", None) is not None:
-        raise InvalidParameterError(
-            "A ClientColumn finds the clients in X, so that its fit is never pooled; pass its "
-            "estimator_, X without the column, and clients=."
+def _warn_of_labels(estimator: Any, y: NDArray[Any]) -> None:
+    classes = np.asarray(getattr(estimator, "classes_", y)).tolist()
+    unknown = [label for label in np.unique(y).tolist() if label not in classes]
+    if unknown:
+        warnings.warn(
+            f"There are labels {unknown} that are none of the model's classes {classes}: their "
+            "recall is 0.",
+            UserWarning,
+            stacklevel=3,
         )
-    return clone(estimator).fit(X, y)
 
 
 def _text(report: dict[str, Any], recalls: Recalls, digits: int) -> str:

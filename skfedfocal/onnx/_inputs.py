@@ -38,7 +38,7 @@ def onnx_inputs(model: Any, X: Any) -> dict[str, NDArray[Any]]:
     ValueError
         If a column is not there, or has the empty text as a value.
     TypeError
-        If a column has what the model does not take there.
+        If a column has what the model does not take there, or `model` is no ONNX model.
 
     Examples
     --------
@@ -50,6 +50,11 @@ def onnx_inputs(model: Any, X: Any) -> dict[str, NDArray[Any]]:
     >>> onnx_inputs(model, [[2]])
     {'X': array([[2.]])}
     """
+    if not hasattr(model, "graph"):
+        raise TypeError(
+            f"model is of type {type(model).__name__}; pass what `to_onnx` returned, or what "
+            "`onnx.load` reads of its file."
+        )
     wanted = {one.name: one.type.tensor_type.elem_type for one in model.graph.input}
     if not hasattr(X, "columns"):
         if set(wanted) != {_TABLE}:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 from skfedfocal._data.clients import is_missing
 from skfedfocal._data.queries import Query
 from skfedfocal._sklearn import InvalidParameterError
+from skfedfocal.preprocessing._as_in_fit import differs_in_kind, with_gaps_of, with_nan
 from skfedfocal.preprocessing._ask import About, FittedByQuestions, Learning
 from skfedfocal.preprocessing._categories import Counts, ValueCounts, column_categories
 
@@ -29,6 +30,7 @@ class EncodesCategories(FittedByQuestions):
     _encoder: type  # scikit-learn's
     _for_withheld: tuple[str, ...]  # values of handle_unknown that know what to do with others
     categories: Any
+    categories_: list[NDArray[Any]]
     handle_unknown: str
     min_frequency: Any
     max_categories: Any
@@ -36,7 +38,7 @@ class EncodesCategories(FittedByQuestions):
 
     def _look(self, X: Any) -> tuple[Any, list[Any]]:
         validate_data(self, X, skip_check_array=True)
-        columns, *_ = self._check_X(X, ensure_all_finite="allow-nan")
+        columns, *_ = self._columns(X, ensure_all_finite="allow-nan")
         dtypes = [column.dtype for column in columns]
         one_kind = len({dtype.kind for dtype in dtypes}) == 1
         together = np.result_type(*set(dtypes)) if one_kind else object
@@ -112,11 +114,37 @@ class EncodesCategories(FittedByQuestions):
         if "feature_names_in_" in state:
             self.feature_names_in_ = state["feature_names_in_"]
 
+    def _columns(self, X: Any, **kwargs: Any) -> tuple[list[NDArray[Any]], int, int]:
+        columns, *shape = super()._check_X(X, **kwargs)  # type: ignore[misc]
+        return [with_nan(column) for column in columns], *shape
+
     def _check_X(self, X: Any, **kwargs: Any) -> tuple[list[NDArray[Any]], int, int]:
-        """The columns of X, which is where scikit-learn's encoders take them from."""
+        """The columns of X, which is where scikit-learn's encoders take them from.
+
+        In `fit` those that were counted; in `transform` as they were in `fit`.
+        """
         if isinstance(X, Counted):
             return X.columns, *X.shape
-        return super()._check_X(X, **kwargs)  # type: ignore[misc]
+        columns, n_rows, n_columns = self._columns(X, **kwargs)
+        if n_columns != len(self.categories_):
+            return columns, n_rows, n_columns  # which scikit-learn refuses
+        both = list(zip(self.categories_, columns, strict=True))
+        columns = [with_gaps_of(known, column) for known, column in both]
+        for j, (known, column) in enumerate(zip(self.categories_, columns, strict=True)):
+            if differs_in_kind(known, column):
+                validate_data(self, X, reset=False, skip_check_array=True)  # perhaps another column
+                raise TypeError(self._other_kind(j, known[0], column))
+        return columns, n_rows, n_columns
+
+    def _other_kind(self, j: int, known: Any, column: NDArray[Any]) -> str:
+        names = getattr(self, "feature_names_in_", None)
+        which = f"Column {j}" if names is None else f"Column {names[j]!r}"
+        value = next(value for value in column.tolist() if not is_missing(value))
+        known = np.asarray(known).tolist()
+        return (
+            f"{which} of X has {value!r}, but in fit it had values such as {known!r}; give it the "
+            f"type that it had there (`X[name].astype({type(known).__name__})`)."
+        )
 
     def _count(self, given: list[NDArray[Any]], about: About) -> Generator[Query, Array, Any]:
         """Rows of the given categories, where anything depends on them."""

@@ -72,6 +72,10 @@ class FederatedOneHotEncoder(EncodesCategories, OneHotEncoder):
     nothing where these do not matter: neither `min_frequency` nor `max_categories`, and
     `handle_unknown` other than "error".
 
+    A gap at `transform` is taken for the one that `fit` had, be it None, NaN or pandas.NA; if it
+    had two kinds, they are two categories, as in scikit-learn. A column of numbers alone where
+    `fit` had texts alone, or the other way about, is refused.
+
     Examples
     --------
     >>> from skfedfocal.preprocessing import FederatedOneHotEncoder

@@ -60,7 +60,8 @@ class FederatedOrdinalEncoder(EncodesCategories, OrdinalEncoder):
     Notes
     -----
     With the clients at several sites, discloses the values of each column with their numbers of
-    rows, as `FederatedOneHotEncoder` does, which also says what `min_rows` withholds.
+    rows, as `FederatedOneHotEncoder` does, which also says what `min_rows` withholds, and how gaps
+    and columns of another type are taken at `transform`.
 
     Examples
     --------

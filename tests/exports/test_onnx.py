@@ -392,8 +392,9 @@ def words(frame, sick):
 def test_missing_texts_also_where_all_are(words, frame):
     fitted, model = words
     rows = pd.DataFrame({"pain": [np.nan, np.nan]}, dtype=object)
-    for gaps in (rows, rows.astype(float)):
-        np.testing.assert_allclose(run(model, gaps)[1], fitted.predict_proba(rows), atol=1e-5)
+    for gaps in (rows, rows.astype(float), pd.DataFrame({"pain": [None, None]}, dtype=object)):
+        np.testing.assert_allclose(run(model, gaps)[1], fitted.predict_proba(gaps), atol=1e-5)
+        np.testing.assert_array_equal(fitted.predict_proba(gaps), fitted.predict_proba(rows))
 
 
 def test_a_value_that_is_not_known_gives_no_probabilities(words):
@@ -418,6 +419,11 @@ def test_a_value_that_is_not_known_gives_no_probabilities(words):
 def test_rows_of_another_kind_are_refused_by_column(words, column, error, words_of_it):
     with pytest.raises(error, match=words_of_it):
         onnx_inputs(words[1], pd.DataFrame(column))
+
+
+def test_inputs_are_asked_of_the_file_not_of_the_estimator(words):
+    with pytest.raises(TypeError, match="type Pipeline; pass what `to_onnx` returned"):
+        onnx_inputs(words[0], pd.DataFrame({"pain": ["mild"]}))
 
 
 def test_what_has_no_form_in_onnx_is_refused_by_name(frame, sick):

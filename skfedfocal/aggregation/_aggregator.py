@@ -52,10 +52,8 @@ class Aggregator(Component):
 
     @property
     def discloses(self) -> frozenset[str]:
-        """What this tells the server beyond what any training does.
-
-        Label counts of each client only where class frequencies are found from the clients' counts.
-        """
+        """What this tells the server beyond what any training does."""
+        # The counts only where class frequencies are found from those of the clients.
         counts = frozenset({LABEL_COUNTS}) if self.bad_share else frozenset()
         return counts if self.linear else counts | {SINGLE_UPDATES}
 

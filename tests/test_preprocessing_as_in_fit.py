@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from numpy.testing import assert_array_equal
+from oracles import SKLEARN
 
 from skfedfocal.preprocessing import (
     FederatedOneHotEncoder,
@@ -36,9 +37,10 @@ SPELLINGS = {
     "pandas.NA": lambda words: objects([pd.NA if word is None else word for word in words]),
     "string": lambda words: objects(words).astype("string"),
     "category": lambda words: objects(words).astype("category"),
-    "polars": lambda words: pl.DataFrame({"pain": words}),
     "pandas' own": lambda words: pd.DataFrame({"pain": words}),
 }
+if SKLEARN >= (1, 9):  # those below find no names in polars 2
+    SPELLINGS["polars"] = lambda words: pl.DataFrame({"pain": words})
 
 
 @encoders
@@ -103,6 +105,7 @@ def test_values_that_were_withheld_are_no_numbers(encoder):
     encoder.set_params(min_rows=1)
 
 
+@pytest.mark.skipif(SKLEARN < (1, 9), reason="scikit-learn below 1.9 finds no names in polars 2")
 def test_a_whole_table_in_other_types():
     table = pd.DataFrame({"age": [61, None, 47, 30], "pain": ["dull", None, "none", "dull"]})
     prepare = make_table_transformer().fit(table)

@@ -32,7 +32,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d*)?(?:e-?\d+)?")
 def run(blocks, folder, answers):
     """Each block of a page by itself, in a folder and a namespace of its own."""
     warnings.simplefilter("error")
-    for others in ("typer", "mlflow", "tensorboard", "torch"):
+    for others in ("typer", "mlflow", "tensorboard", "torch", "sklearn", "scipy"):
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=others)
     torch.set_num_threads(1)
     try:

@@ -59,7 +59,8 @@ for p in range(30):
         y.append(move)
         people.append(p)
 X, y, people = np.array(rows), np.array(y), np.array(people)
-print(dict(zip(*np.unique(y, return_counts=True), strict=True)))
+for movement in MOVES:
+    print(f"{(y == movement).sum():5} windows of {movement}")
 
 # %%
 # Two questions

@@ -353,6 +353,8 @@ def test_an_exported_app_has_the_budget_that_sites_agreed_on(tmp_path, monkeypat
     budget = PrivacyBudget(1e3, 1e-4)
     options = {"save_to": tmp_path / "m.skf", "load_data": load_exported, "classes": CLASSES}
     export_app(classifier(secret(rows_local)), tmp_path / "app", budget=budget, **options)
+    for name in ("federation", "federation.client"):  # another test's app
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path / "app")
     app = importlib.import_module("federation.client").app
     paths = {name: {"ledger-path": str(tmp_path / f"{name}.json")} for name in EXPORTED}

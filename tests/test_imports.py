@@ -7,7 +7,11 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from skfedfocal import FedFocalClassifier, save_model
+from skfedfocal.privacy import ExampleLevelDP
 
 EXTRAS = {"pandas", "polars", "matplotlib", "flwr", "cryptography", "dp_accounting", "absl"}
 _PROCESS = """
@@ -94,3 +98,34 @@ def test_pictures_data_and_privacy_are_imported_when_they_are_asked_for(process)
 def test_without_an_extra_the_message_has_the_pip_line(process, use, extra):
     _, said = process
     assert f"pip install 'skfedfocal[{extra}]'" in said[use]
+
+
+def test_parts_of_rooms_that_are_imported_late_are_known_by_name():
+    """Else a file that names one could be read only where somebody has imported it before."""
+    walk = """
+import importlib, json, pkgutil
+import skfedfocal
+from skfedfocal._plain import _LATER, known_parts
+early = set(known_parts())
+for room in pkgutil.walk_packages(skfedfocal.__path__, "skfedfocal."):
+    if room.name.split(".")[1] not in ("flower", "onnx"):
+        importlib.import_module(room.name)
+late = {name: part.__module__ for name, part in known_parts().items() if name not in early}
+print(json.dumps([late, {name: f"skfedfocal.{room}" for name, room in _LATER.items()}]))
+"""
+    done = subprocess.run([sys.executable, "-c", walk], capture_output=True, text=True, check=True)
+    late, known = json.loads(done.stdout)
+    assert late == known
+
+
+def test_a_private_model_is_read_in_a_process_that_knows_nothing_of_privacy(tmp_path):
+    pytest.importorskip("cryptography")
+    pytest.importorskip("dp_accounting")
+    X, y = np.random.default_rng(0).normal(size=(90, 3)), np.arange(90) % 2
+    privacy = ExampleLevelDP(3.0, delta=1e-3, noise="seeded")
+    model = FedFocalClassifier(n_rounds=1, privacy=privacy, random_state=0)
+    save_model(model.fit(X, y, clients=np.arange(90) % 3), tmp_path / "model")
+    read = "import sys, skfedfocal; print(skfedfocal.load_model(sys.argv[1]).privacy)"
+    command = [sys.executable, "-c", read, str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == repr(privacy), done.stderr

@@ -84,8 +84,6 @@ def load_model(path: str | os.PathLike[str], *, module: Any = None) -> Any:
     ...         print("not a model")
     not a model
     """
-    from skfedfocal import privacy  # noqa: F401  (whose parts a model may name)
-
     described = read_plain(path)
     try:
         return _tried(rebuild(described, module))

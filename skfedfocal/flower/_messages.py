@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -28,12 +27,6 @@ SECURE_UNMASK = "query.secure_unmask"
 KEYS_HAVE = {"keys": bytes, "signature": bytes}
 UPLOAD_HAS = {"shares": dict, "commitment": bytes}
 UNMASK_HAS = {"seed": dict, "pair": dict}
-# Of questions, where a site loads a room only if it is asked by it.
-_ROOMS = {
-    "Behind": "preprocessing._preparation",
-    "NoisyLabelCounts": "privacy._counts",
-    "PredictionSums": "metrics._sums",
-}
 
 
 def write_facts(value: Any) -> ConfigRecord:
@@ -43,11 +36,7 @@ def write_facts(value: Any) -> ConfigRecord:
 
 def read_facts(record: Any) -> Any:
     """The value of `write_facts`."""
-    text = record["json"]
-    for question, room in _ROOMS.items():
-        if f'"{question}"' in text:
-            import_module(f"skfedfocal.{room}")
-    return from_plain(json.loads(text))
+    return from_plain(json.loads(record["json"]))
 
 
 def read_plan(described: dict[str, Any]) -> LocalPlan:

@@ -51,8 +51,8 @@ release-check: $(RELEASE)/.tools ## sdist and wheel of the last commit, built an
 # Both environments' runs together: neither has all of the package.
 coverage: $(VENV)/.dev $(FLOWER)/.test ## lines and branches that the tests reach; fails below 95 %
 	rm -f .coverage .coverage.*
-	COVERAGE_FILE=.coverage.plain OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n 2 --cov --cov-report= $(ARGS)
-	COVERAGE_FILE=.coverage.flower OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -n 2 --cov --cov-report= tests/test_flower*.py $(ARGS)
+	COVERAGE_FILE=.coverage.plain OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n 2 --cov --cov-report= --cov-fail-under=0 $(ARGS)
+	COVERAGE_FILE=.coverage.flower OMP_NUM_THREADS=1 MPLBACKEND=Agg $(FLOWER)/bin/python -m pytest -n 2 --cov --cov-report= --cov-fail-under=0 tests/test_flower*.py $(ARGS)
 	$(PY) -m coverage combine .coverage.plain .coverage.flower
 	$(PY) -m coverage report
 

@@ -50,6 +50,7 @@ PUBLIC_MODULES = {
     "skfedfocal.selection": "who takes part in a round",
     "skfedfocal.partition": "rows over clients, for experiments",
     "skfedfocal.preprocessing": "what stands before a classifier",
+    "skfedfocal.encodings": "what columns of numbers become before the first layer",
     "skfedfocal.metrics": "scores by client",
     "skfedfocal.describe": "what rows the clients have",
     "skfedfocal.display": "pictures",
@@ -96,6 +97,7 @@ autosummary_context = {
 }
 autosummary_generate = True
 autosummary_imported_members = True
+autodoc_preserve_defaults = True  # `np.float64`, not the repr of a class
 autodoc_typehints = "none"  # numpydoc's sections have them
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
@@ -142,11 +144,22 @@ html_show_sourcelink = False
 # -- docstrings -----------------------------------------------------------------------------------
 
 
-def escape_underscores(app, what, name, obj, options, lines):
-    """`shape (n_features_in_,)` in a type is no link to a target of that name."""
+def escape(app, what, name, obj, options, lines):
+    """Keep from being read as markup what is none.
+
+    `shape (n_features_in_,)` in a type is no link to a target of that name, and `S. Reddi` after
+    the number of a reference is no list that begins at S.
+    """
     for i, line in enumerate(lines):
         if re.match(r"\s*\*{0,2}\w+(, \w+)* : ", line):
             lines[i] = re.sub(r"(?<=\w)_(?=[,)])", r"\_", line)
+        lines[i] = re.sub(r"^(\s*\.\. \[\d+\] )(?=[A-Z]\. )", r"\1\\", lines[i])
+
+
+def list_names(app, what, name, obj, options, lines):
+    """What a table of parts has, by name; its repr would be one of classes."""
+    if what == "data" and isinstance(obj, dict):
+        lines += ["", *(f'- ``"{key}"``: `{kind.__name__}`' for key, kind in obj.items()), ""]
 
 
 # -- formulas: MathML, which browsers draw by themselves; MathJax would come from the net ---------
@@ -165,4 +178,5 @@ def write_formula(translator, node):
 
 def setup(app):
     app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
-    app.connect("autodoc-process-docstring", escape_underscores, priority=400)  # before numpydoc's
+    app.connect("autodoc-process-docstring", escape, priority=400)  # before numpydoc's
+    app.connect("autodoc-process-docstring", list_names)

@@ -12,6 +12,7 @@ it needs neither this package nor torch.
 # --------------------------------
 
 import tempfile
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -63,15 +64,17 @@ class Cultivar(torch.nn.Module):
         return self.posterior(((x - self.mean) / self.scale).float())
 
 
-_ = torch.onnx.export(
-    Cultivar().eval(),
-    (torch.tensor(data.data[:2]),),
-    folder / "wine.onnx",
-    input_names=["row"],
-    output_names=["probability"],
-    dynamic_shapes={"x": {0: torch.export.Dim("n")}},
-    verbose=False,
-)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # of torch, about its own insides
+    torch.onnx.export(
+        Cultivar().eval(),
+        (torch.tensor(data.data[:2]),),
+        folder / "wine.onnx",
+        input_names=["row"],
+        output_names=["probability"],
+        dynamic_shapes={"x": {0: torch.export.Dim("n")}},
+        verbose=False,
+    )
 
 # %%
 # The same numbers, without torch

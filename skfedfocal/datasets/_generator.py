@@ -93,7 +93,7 @@ def make_federation(
     class_sep : float, default=3.0
         Distance between the centres of any two classes, in standard deviations of a class, at
         least 0. Two equally frequent classes without shift cannot be told apart better than
-        with an error of :math:`\Phi(-\text{class\_sep} / 2)`.
+        with an error of :math:`\Phi(-\text{class_sep} / 2)`.
     translation : float, default=0.0
         :math:`\tau`, in standard deviations of a class, at least 0.
     scaling : float, default=0.0
@@ -143,7 +143,7 @@ def make_federation(
 
     *Centres* are the corners of a regular simplex, turned at random. Where there is no room for
     it, with :math:`C > d + 1`, they are points at random on a sphere of the radius
-    :math:`\text{class\_sep} / \sqrt 2`. With an odd number of features the last is not turned.
+    :math:`\text{class_sep} / \sqrt 2`. With an odd number of features the last is not turned.
 
     References
     ----------

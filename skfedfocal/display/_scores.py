@@ -243,6 +243,7 @@ class ClientScoresDisplay:
                 va="center",
                 color=VERMILION,
                 weight="bold",
+                bbox=BACKED,
             )
         ax.set_ylim(len(scores) - 0.4, -0.6 - 0.07 * len(scores))  # room for a text on top
 

@@ -17,6 +17,7 @@ __all__ = [
     "StandardIfUnscaled",
 ]
 
+#: The encodings by the names that estimators take.
 ENCODINGS: dict[str, type[NumericEncoding]] = {
     "auto": StandardIfUnscaled,
     "standard": StandardEncoding,

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Focus:
-    r"""The score :math:`\max(1 - \tilde{r_k}, \mathrm{floor})^{\gamma_c}` of client k.
+    r"""The score :math:`\max(1 - q_k, \mathrm{floor})^{\gamma_c}` of client k.
 
-    :math:`\tilde{r_k} = (n_k r_k + s/2) / (n_k + s)`: as if the client had s more rows of which the
+    :math:`q_k = (n_k r_k + s/2) / (n_k + s)`: as if the client had s more rows of which the
     model gets half right, so that the luck of a few rows does not decide. The floor bounds how far
     any client, a noisy one say, can outweigh another.
 

@@ -79,7 +79,7 @@ class FocalSelection(Selection):
     r"""Fed-Focal's tunable sampling: clients on which the model does poorly are drawn more often.
 
     Clients are drawn without replacement with probability proportional to
-    :math:`\max(1 - \tilde{r_k}, \mathrm{floor})^{\gamma_c}`, with :math:`\tilde{r_k}` the smoothed
+    :math:`\max(1 - q_k, \mathrm{floor})^{\gamma_c}`, with :math:`q_k` the smoothed
     recall that client k last reported; see `skfedfocal.aggregation.WeightedMean`. A client that has
     not reported yet counts as the mean of those that have.
 

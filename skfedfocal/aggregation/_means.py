@@ -16,8 +16,8 @@ class WeightedMean(Aggregator):
     r"""The mean of updates, weighted by the clients' rows: FedAvg's aggregate, and Fed-Focal's.
 
     Client k weighs :math:`n_k`, the sum of the weights of its rows; with ``client_gamma`` of the
-    estimator above 0 it weighs :math:`n_k \max(1 - \tilde{r_k}, \mathrm{floor})^{\gamma_c}`, where
-    :math:`\tilde{r_k} = (n_k r_k + s/2) / (n_k + s)` is its smoothed recall: the share of its rows
+    estimator above 0 it weighs :math:`n_k \max(1 - q_k, \mathrm{floor})^{\gamma_c}`, where
+    :math:`q_k = (n_k r_k + s/2) / (n_k + s)` is its smoothed recall: the share of its rows
     that the global model gets right, each row weighed as the class weights weigh its class, or
     without class weights so that the classes of a client weigh alike. So clients on which the model
     does poorly, on their rare classes above all, contribute more. With balanced class weights the

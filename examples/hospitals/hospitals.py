@@ -160,8 +160,15 @@ class Hospitals:
         """Hand the app to the SuperLink."""
         from skfedfocal.flower import submit
 
-        with self.coordinator():
-            return submit(self.folder / "app", SUPERLINK, wait=wait, timeout=timeout)
+        try:
+            with self.coordinator():
+                run = submit(self.folder / "app", SUPERLINK, wait=wait, timeout=timeout)
+        except RuntimeError:  # it has ended, otherwise than well
+            self.end_apps()
+            raise
+        if wait:
+            self.end_apps()
+        return run
 
     def status(self, run_id: int) -> str:
         """How a run stands."""

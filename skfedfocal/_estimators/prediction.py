@@ -283,12 +283,12 @@ default=None
                     for i in range(0, X.shape[0], n_at_once)
                 ]
             )
-        good = torch.isfinite(logits).all(1)
-        if not good.all():  # whatever would be decided from these would look like any other
+        lost = (~torch.isfinite(logits).all(1)).nonzero().flatten().tolist()
+        if lost:  # whatever would be decided from these would look like any other
             raise ValueError(
-                f"The model's output is not finite for {int((~good).sum())} of {len(good)} rows, "
-                f"first row {int(good.logical_not().nonzero()[0])}: their values are too large for "
-                "it, or its training has diverged; scale the columns, or lower learning_rate."
+                f"The model's output is not finite for {len(lost)} of {len(logits)} rows, first "
+                f"row {lost[0]}: their values are too large for it, or its training has diverged; "
+                "scale the columns, or lower learning_rate."
             )
         return logits
 

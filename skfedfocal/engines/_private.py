@@ -112,11 +112,11 @@ def train_block(
 ) -> Updates:
     """Private steps of a block of clients.
 
-    The noisy sum is made by itself, and only then moves the model: rounding beside the
-    model's own numbers would be of a size that the noise was not made for. So is what a client
-    adds, after a single step, to a sum that has its noise yet to come.
+    The noisy sum is made by itself, and only then moves the model: rounding beside the model's own
+    numbers would be of a size that the noise was not made for. So is what a client adds, after a
+    single step, to a sum that has its noise yet to come.
     """
-    plan, start = task.plan, task.theta
+    plan, start, m = task.plan, task.theta, len(block.members)
     step = plan.private
     assert step is not None
     assert plan.denominators is not None
@@ -134,9 +134,10 @@ def train_block(
     factors = partial(clip_factors, clip_norm=step.clip_norm)
     # By parameter, for products write into memory that lies together in one go.
     origins = shapes.split(start)
-    models = [part.expand(len(block.members), *part.shape).clone() for part in origins]
-    flat = start.new_empty(len(block.members) * len(start))
-    sums = shapes.stacks(flat, len(block.members))
+    models = [kernel.copies(part, m) for part in origins]
+    flat = start.new_empty(m * len(start))
+    sums = shapes.stacks(flat, m)
+    scales = [scale.view(m, *[1] * origin.ndim) for origin in origins]
     before = [torch.zeros_like(model) for model in models] if plan.momentum else []
     kernel.begin(plan, task.round, block.members)
     for batch in here.batches(kernel.memory):
@@ -144,11 +145,10 @@ def train_block(
         kernel.add_clipped(sums, models, batch, plan, factors)
         # From here on nothing looks at rows.
         for i, (model, total) in enumerate(zip(models, sums, strict=True)):
-            here_scale = scale.view(-1, *[1] * (total.ndim - 1))
             if plain and block.n_steps > 1:
-                model.addcmul_(total, here_scale)
+                model.addcmul_(total, scales[i])
                 continue
-            total.mul_(here_scale)
+            total.mul_(scales[i])
             if plan.weight_decay:
                 total.add_(model, alpha=-plan.learning_rate * plan.weight_decay)
             if plan.proximal:
@@ -157,7 +157,7 @@ def train_block(
                 total.copy_(before[i].mul_(plan.momentum).add_(total))
             model.add_(total)
     if block.n_steps > 1:
-        sums = [torch.sub(m, o, out=s) for m, o, s in zip(models, origins, sums, strict=True)]
+        sums = [model - origin for model, origin in zip(models, origins, strict=True)]
     moved = torch.cat([part.flatten(1) for part in sums], 1)
     return reply(task, block.members, moved)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from skfedfocal._estimators.files import describe, rebuild
 from skfedfocal._plain import from_plain, to_plain
-from skfedfocal.flower._client import check_evaluation, make_client_app
+from skfedfocal.flower._client import make_client_app
 from skfedfocal.flower._parts import parts_of
 from skfedfocal.flower._private import check_private
 from skfedfocal.preprocessing._described import unfitted
@@ -126,30 +126,28 @@ def export_app(
     """
     before, classifier = parts_of(estimator)
     check_private(classifier, before, options.get("classes"))
-    check_evaluation(evaluated, min_rows)
+    secure = classifier.secure_aggregation
+    make_client_app(  # what it refuses at sites is refused here
+        privacy=budget,
+        secure_aggregation=secure,
+        evaluation=evaluated,
+        description=described,
+        min_rows=min_rows,
+    )
     if evaluated is None and options.get("evaluate_to") is not None:
         raise ValueError("evaluate_to needs sites that answer: evaluated='sums' or 'own'.")
     if not described and options.get("describe_to") is not None:
         raise ValueError("describe_to needs sites that answer: described=True.")
-    secure = _last_of(estimator).secure_aggregation
-    if budget is not None:
-        if classifier.privacy is None:
-            raise ValueError(
-                f"budget={budget!r} needs a private training, which is all that sites with a "
-                "budget answer; set the classifier's privacy."
-            )
-        make_client_app(  # what it refuses at sites is refused here
-            privacy=budget,
-            secure_aggregation=secure,
-            evaluation=evaluated,
-            description=described,
-            min_rows=min_rows,
+    if budget is not None and classifier.privacy is None:
+        raise ValueError(
+            f"budget={budget!r} needs a private training, which is all that sites with a budget "
+            "answer; set the classifier's privacy."
         )
     folder = Path(folder)
     package = folder / _PACKAGE
     if folder.exists() and any(folder.iterdir()) and not package.exists():
         raise FileExistsError(f"{folder} is not empty and does not hold an app; use another.")
-    module = _module_of(estimator)
+    module = classifier.module
     options = {"save_to": os.fspath(save_to)} | {
         name: os.fspath(value) if isinstance(value, Path) else value
         for name, value in options.items()
@@ -311,14 +309,6 @@ def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
-
-
-def _last_of(estimator: Any) -> Any:
-    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-
-
-def _module_of(estimator: Any) -> Any:
-    return getattr(_last_of(estimator), "module", None)
 
 
 def _in_code(part: Any) -> str:

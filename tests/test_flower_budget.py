@@ -385,6 +385,6 @@ def test_what_sites_with_a_budget_would_refuse_is_refused_at_export(tmp_path, pr
 
 def test_a_description_is_refused_at_export_where_sites_insist_on_secure_sums(tmp_path):
     estimator = FedFocalClassifier(secure_aggregation=True)
-    with pytest.raises(ValueError, match="description=True cannot go with .*secure_aggregation"):
+    with pytest.raises(ValueError, match=r"description=True cannot go with .*secure_aggregation"):
         export_app(estimator, tmp_path / "app", save_to="m.skf", described=True)
     assert not (tmp_path / "app").exists()
